@@ -1,0 +1,378 @@
+//! Entries of the log, in the one encoding that disk and wire share.
+//!
+//! A *record* is a header of 32 bytes, little-endian, and the payload right behind it:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | CRC-32C over all that follows: the other 28 bytes of the header, then the payload |
+//! | 4 | 3 | payload length in bytes |
+//! | 7 | 1 | kind |
+//! | 8 | 8 | index |
+//! | 16 | 8 | term |
+//! | 24 | 8 | cluster time, milliseconds |
+//!
+//! The leader makes the checksum once; followers check it and keep the bytes they received, so
+//! the same record stands on every disk and in every message.
+
+use thiserror::Error;
+
+use crate::crc::crc32c;
+use crate::types::{ClusterTime, EntryId, Index, Term};
+
+/// The bytes of a header.
+pub const HEADER_BYTES: usize = 32;
+
+/// The longest payload that the format can hold: its length has 24 bits.
+pub const PAYLOAD_BYTES_MAX: usize = (1 << 24) - 1;
+
+/// What an entry is for. The core reads none but [`EntryKind::Configuration`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// Nothing: what a leader appends at the start of its term (dissertation, section 6.4).
+    Noop = 1,
+    /// The members and limits of the cluster; entry 1 is one.
+    Configuration = 2,
+    /// An operation on the sessions or the state machine.
+    Operation = 3,
+    /// Nothing but its cluster time: lets sessions expire in an idle cluster.
+    Clock = 4,
+}
+
+impl EntryKind {
+    fn from_byte(byte: u8) -> Option<EntryKind> {
+        match byte {
+            1 => Some(EntryKind::Noop),
+            2 => Some(EntryKind::Configuration),
+            3 => Some(EntryKind::Operation),
+            4 => Some(EntryKind::Clock),
+            _ => None,
+        }
+    }
+}
+
+/// What stands before an entry's payload. Guarantee: `payload_bytes <= PAYLOAD_BYTES_MAX`, index
+/// and term are not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EntryHeader {
+    /// The entry's index.
+    pub index: Index,
+    /// The term of the leader that created it.
+    pub term: Term,
+    /// The cluster time that leader stamped it with.
+    pub time: ClusterTime,
+    /// What the payload is.
+    pub kind: EntryKind,
+    payload_bytes: u32,
+    checksum: u32,
+}
+
+impl EntryHeader {
+    /// Makes the header of an entry whose payload is `parts`, one behind the other.
+    ///
+    /// # Errors
+    /// [`RecordError::TooLong`] if the parts are longer together than [`PAYLOAD_BYTES_MAX`];
+    /// [`RecordError::Zero`] if index or term is 0.
+    pub fn new(id: EntryId, time: ClusterTime, kind: EntryKind, parts: &[&[u8]]) -> Result<EntryHeader, RecordError> {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let payload_bytes = match u32::try_from(bytes) {
+            Ok(short) if bytes <= PAYLOAD_BYTES_MAX => short,
+            _ => return Err(RecordError::TooLong { bytes }),
+        };
+        if id.index == Index::ZERO || id.term == Term::ZERO {
+            return Err(RecordError::Zero);
+        }
+        let mut header = EntryHeader { index: id.index, term: id.term, time, kind, payload_bytes, checksum: 0 };
+        let encoded = header.encode();
+        let (_, covered) = encoded.split_at(4);
+        header.checksum = parts.iter().fold(crc32c(0, covered), |crc, part| crc32c(crc, part));
+        Ok(header)
+    }
+
+    /// Term and index.
+    #[must_use]
+    pub fn id(&self) -> EntryId {
+        EntryId::new(self.term, self.index)
+    }
+
+    /// The length of the payload in bytes.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes as usize
+    }
+
+    /// The length of header and payload in bytes.
+    #[must_use]
+    pub fn record_bytes(&self) -> usize {
+        HEADER_BYTES + self.payload_bytes()
+    }
+
+    /// The header's 32 bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        let length_and_kind = self.payload_bytes | (u32::from(self.kind as u8) << 24);
+        let fields: [&[u8]; 5] = [
+            &self.checksum.to_le_bytes(),
+            &length_and_kind.to_le_bytes(),
+            &self.index.0.to_le_bytes(),
+            &self.term.0.to_le_bytes(),
+            &self.time.0.to_le_bytes(),
+        ];
+        let mut rest: &mut [u8] = &mut bytes;
+        for field in fields {
+            let (place, behind) = rest.split_at_mut(field.len());
+            place.copy_from_slice(field);
+            rest = behind;
+        }
+        bytes
+    }
+
+    /// Reads a header without its payload: nothing is known yet of the checksum.
+    ///
+    /// # Errors
+    /// As [`Entry::decode`], but for the checksum.
+    pub fn decode(bytes: &[u8]) -> Result<EntryHeader, RecordError> {
+        let Some((header, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+            return Err(RecordError::Short { bytes: bytes.len(), needed: HEADER_BYTES });
+        };
+        let [c0, c1, c2, c3, l0, l1, l2, kind, numbers @ ..] = *header;
+        let (index, numbers) = take_u64(&numbers);
+        let (term, numbers) = take_u64(numbers);
+        let (time, _) = take_u64(numbers);
+        if index == 0 || term == 0 {
+            return Err(RecordError::Zero);
+        }
+        Ok(EntryHeader {
+            index: Index(index),
+            term: Term(term),
+            time: ClusterTime(time),
+            kind: EntryKind::from_byte(kind).ok_or(RecordError::Kind { kind })?,
+            payload_bytes: u32::from_le_bytes([l0, l1, l2, 0]),
+            checksum: u32::from_le_bytes([c0, c1, c2, c3]),
+        })
+    }
+}
+
+fn take_u64(bytes: &[u8]) -> (u64, &[u8]) {
+    match bytes.split_first_chunk::<8>() {
+        Some((number, rest)) => (u64::from_le_bytes(*number), rest),
+        None => (0, &[]),
+    }
+}
+
+/// An entry, borrowed from the record it was decoded from. Guarantee: the checksum is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// What stands before the payload.
+    pub header: EntryHeader,
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    /// Reads the record at the beginning of `bytes`; gives the entry and what lies behind it.
+    ///
+    /// # Errors
+    /// Says what is wrong with the bytes: too short, a kind that is not known, index or term 0, or
+    /// a checksum that does not fit.
+    pub fn decode(bytes: &'a [u8]) -> Result<(Entry<'a>, &'a [u8]), RecordError> {
+        let header = EntryHeader::decode(bytes)?;
+        let short = RecordError::Short { bytes: bytes.len(), needed: header.record_bytes() };
+        let (record, rest) = bytes.split_at_checked(header.record_bytes()).ok_or(short)?;
+        let (_, covered) = record.split_at(4);
+        if crc32c(0, covered) != header.checksum {
+            return Err(RecordError::Checksum { index: header.index });
+        }
+        let (_, payload) = record.split_at(HEADER_BYTES);
+        Ok((Entry { header, payload }, rest))
+    }
+}
+
+/// Entries one behind the other, as a message or a read of the log carries them.
+///
+/// Guarantee: every record is whole with a right checksum, the indexes are consecutive, and terms
+/// and cluster times never go down. The bytes are exactly those of the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Records<'a> {
+    bytes: &'a [u8],
+    entries: u32,
+    last: EntryId,
+}
+
+impl<'a> Records<'a> {
+    /// No entries.
+    pub const EMPTY: Records<'static> = Records { bytes: &[], entries: 0, last: EntryId::ZERO };
+
+    /// Checks all of `bytes` as records that follow `previous`.
+    ///
+    /// # Errors
+    /// The first record that is damaged, or does not follow the one before it.
+    pub fn check(previous: EntryId, bytes: &'a [u8]) -> Result<Records<'a>, RecordError> {
+        let (mut last, mut entries, mut rest) = (previous, 0u32, bytes);
+        let mut time = ClusterTime::default();
+        while !rest.is_empty() {
+            let (entry, behind) = Entry::decode(rest)?;
+            let header = entry.header;
+            if header.index != last.index.next() || header.term < last.term || header.time < time {
+                return Err(RecordError::Order { previous: last, found: header.id() });
+            }
+            (last, time, rest) = (header.id(), header.time, behind);
+            entries = entries.saturating_add(1);
+        }
+        Ok(Records { bytes, entries, last })
+    }
+
+    /// The records' bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The last entry; what came before the first one if there is none.
+    #[must_use]
+    pub fn last(&self) -> EntryId {
+        self.last
+    }
+
+    /// The entries in order. Their checksums were checked when this was made and are not again.
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let mut rest = self.bytes;
+        core::iter::from_fn(move || {
+            let header = EntryHeader::decode(rest).ok()?;
+            let (record, behind) = rest.split_at_checked(header.record_bytes())?;
+            let (_, payload) = record.split_at(HEADER_BYTES);
+            rest = behind;
+            Some(Entry { header, payload })
+        })
+    }
+}
+
+/// Why bytes are no record, or no run of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The record is cut off.
+    #[error("the record needs {needed} bytes, and {bytes} are there")]
+    Short {
+        /// The bytes there are.
+        bytes: usize,
+        /// The bytes the record needs.
+        needed: usize,
+    },
+    /// A payload over the format's limit.
+    #[error("the payload has {bytes} bytes, over the limit of {PAYLOAD_BYTES_MAX}; send it in parts")]
+    TooLong {
+        /// The payload's bytes.
+        bytes: usize,
+    },
+    /// Index or term is 0, which no entry has.
+    #[error("index or term is 0, which no entry has")]
+    Zero,
+    /// A kind this version does not know.
+    #[error("entries of kind {kind} are not known to this version; it was written by a newer one or is damaged")]
+    Kind {
+        /// The kind's number.
+        kind: u8,
+    },
+    /// The checksum does not fit the bytes.
+    #[error("the checksum of entry {index} does not fit its bytes: they are damaged")]
+    Checksum {
+        /// The index in the damaged header.
+        index: Index,
+    },
+    /// An entry does not follow the one before it.
+    #[error("entry {found} cannot follow entry {previous}")]
+    Order {
+        /// The entry before (term/index).
+        previous: EntryId,
+        /// The entry that does not follow it.
+        found: EntryId,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn record(term: u64, index: u64, time: u64, payload: &[u8]) -> Vec<u8> {
+        let id = EntryId::new(Term(term), Index(index));
+        let header = EntryHeader::new(id, ClusterTime(time), EntryKind::Operation, &[payload]).unwrap();
+        [header.encode().as_slice(), payload].concat()
+    }
+
+    /// The format's golden vector, as it stands in FORMAT.md.
+    #[test]
+    fn golden_vector() {
+        let bytes = record(2, 1, 3, b"hi");
+        let expected = [
+            0x02, 0x00, 0x00, 0x03, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, b'h', b'i',
+        ];
+        assert_eq!(bytes[4..], expected);
+        assert_eq!(bytes[..4], crc32c(0, &expected).to_le_bytes());
+        assert_eq!(bytes[..4], [0x58, 0x5d, 0xaf, 0x4e]);
+    }
+
+    #[test]
+    fn parts_make_the_same_record_as_the_whole() {
+        let id = EntryId::new(Term(1), Index(1));
+        let whole = EntryHeader::new(id, ClusterTime(0), EntryKind::Noop, &[b"abcdef"]).unwrap();
+        let parts = EntryHeader::new(id, ClusterTime(0), EntryKind::Noop, &[b"ab", b"", b"cdef"]).unwrap();
+        assert_eq!(whole, parts);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_found() {
+        let bytes = record(7, 9, 11, b"payload");
+        assert_eq!(Entry::decode(&bytes).unwrap().0.payload, b"payload");
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Entry::decode(&damaged).is_err(), "bit {bit}");
+        }
+        for length in 0..bytes.len() {
+            assert!(matches!(Entry::decode(&bytes[..length]), Err(RecordError::Short { .. })));
+        }
+    }
+
+    #[test]
+    fn records_must_follow_each_other() {
+        let start = EntryId::new(Term(1), Index(4));
+        let good = [record(1, 5, 2, b"a"), record(3, 6, 2, b"")].concat();
+        let records = Records::check(start, &good).unwrap();
+        assert_eq!((records.entries(), records.last()), (2, EntryId::new(Term(3), Index(6))));
+        assert_eq!(records.iter().map(|entry| entry.payload.len()).collect::<Vec<_>>(), [1, 0]);
+        for bad in [
+            [record(1, 5, 2, b"a"), record(1, 7, 2, b"")].concat(), // a gap
+            [record(2, 5, 2, b"a"), record(1, 6, 2, b"")].concat(), // the term goes down
+            [record(1, 5, 2, b"a"), record(1, 6, 1, b"")].concat(), // the time goes down
+            record(1, 6, 2, b"a"),                                  // does not follow the start
+        ] {
+            assert!(matches!(Records::check(start, &bad), Err(RecordError::Order { .. })));
+        }
+    }
+
+    #[test]
+    fn payloads_over_the_limit_are_refused() {
+        let id = EntryId::new(Term(1), Index(1));
+        let long = std::vec![0; PAYLOAD_BYTES_MAX + 1];
+        assert!(matches!(
+            EntryHeader::new(id, ClusterTime(0), EntryKind::Operation, &[&long]),
+            Err(RecordError::TooLong { .. })
+        ));
+    }
+}

@@ -1,0 +1,90 @@
+//! What a program replicates: its state machine.
+
+use crate::types::{ClusterTime, Index};
+
+/// A deterministic state machine: equal commands in equal order make equal states and equal
+/// answers, on every replica. It must not read a clock, a random source or the order of a hash
+/// map; the time it may use is [`Position::time`].
+pub trait StateMachine {
+    /// Executes `command`, which is committed at `position`, and writes what the client is to be
+    /// told. A failure of the application (a failed compare, say) is an answer like any other.
+    ///
+    /// Commands come from clients: bytes that make no sense must be answered, not panicked on.
+    fn apply(&mut self, position: Position, command: &[u8], answer: &mut Answer<'_>);
+
+    /// Answers `query` without changing anything.
+    fn query(&self, query: &[u8], answer: &mut dyn Sink);
+}
+
+/// Where in the log a command stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The command's index: a revision number that grows with every command.
+    pub index: Index,
+    /// The cluster time at that entry: the same on every replica.
+    pub time: ClusterTime,
+}
+
+/// Something that bytes can be written to.
+pub trait Sink {
+    /// Takes `bytes` behind those already there.
+    fn write(&mut self, bytes: &[u8]);
+}
+
+/// The answer to a command, while it is written: bytes in a buffer of fixed size.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    buffer: &'a mut [u8],
+    length: usize,
+    overflowed: bool,
+}
+
+impl<'a> Answer<'a> {
+    /// An empty answer that can hold as much as `buffer`.
+    pub fn new(buffer: &'a mut [u8]) -> Answer<'a> {
+        Answer { buffer, length: 0, overflowed: false }
+    }
+
+    /// The answer's bytes, or `None` if it was longer than the buffer.
+    #[must_use]
+    pub fn finish(self) -> Option<&'a [u8]> {
+        if self.overflowed {
+            return None;
+        }
+        self.buffer.get(..self.length)
+    }
+}
+
+impl Sink for Answer<'_> {
+    /// Takes `bytes`; an answer that outgrows the buffer is dropped as a whole, and the client is
+    /// told that its command was executed at its index.
+    fn write(&mut self, bytes: &[u8]) {
+        let room = self.buffer.get_mut(self.length..).and_then(|rest| rest.get_mut(..bytes.len()));
+        match room {
+            Some(place) if !self.overflowed => {
+                place.copy_from_slice(bytes);
+                self.length += bytes.len();
+            }
+            _ => self.overflowed = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_outgrows_its_buffer_is_dropped_whole() {
+        let mut buffer = [0; 4];
+        let mut answer = Answer::new(&mut buffer);
+        answer.write(b"ab");
+        answer.write(b"cd");
+        assert_eq!(answer.finish(), Some(&b"abcd"[..]));
+        let mut answer = Answer::new(&mut buffer);
+        answer.write(b"abc");
+        answer.write(b"de");
+        answer.write(b"f");
+        assert_eq!(answer.finish(), None);
+    }
+}

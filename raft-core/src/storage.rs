@@ -1,0 +1,109 @@
+//! What the core asks of a log: the pluggable part called `Storage`.
+//!
+//! A storage is two things: an in-memory view, which every method here reads and changes at once
+//! and without blocking on the disk, and a durable copy of it, which follows when
+//! [`Storage::flush`] is called and is reported by [`Storage::saved`]. The core makes sure that
+//! nothing which rests on the part that is not yet durable leaves the node.
+
+use thiserror::Error;
+
+use crate::entry::{EntryHeader, Records};
+use crate::types::{ClusterTime, EntryId, Index, NodeId, Term};
+
+/// What Raft must remember besides its log (Raft paper, figure 2, "persistent state").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct HardState {
+    /// The latest term this node has seen. Never goes down.
+    pub term: Term,
+    /// The node that got this node's vote in that term.
+    pub vote: Option<NodeId>,
+}
+
+/// What a storage has made durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Saved {
+    /// The hard state that is on disk.
+    pub hard_state: HardState,
+    /// The last entry that is on disk, by term and index: after a truncation the index alone
+    /// could mean another leader's entry.
+    pub through: EntryId,
+}
+
+/// The log, the hard state, and their durable copy.
+///
+/// Methods that change (`append`, `truncate`, `set_hard_state`) take effect in the view at once
+/// and become durable in the order they were called. A storage that cannot keep that promise any
+/// more (a failed write or sync) returns an error from `flush`, `saved` or `read`, and is then
+/// used no further: disk errors are final.
+pub trait Storage {
+    /// Why the storage failed for good.
+    type Error;
+
+    /// The hard state in the view.
+    fn hard_state(&self) -> HardState;
+
+    /// The entry just before the first one that is held: [`EntryId::ZERO`] for a whole log, the
+    /// last entry of the snapshot for a compacted one.
+    fn base(&self) -> EntryId;
+
+    /// The last entry in the view; [`Storage::base`] if there is none.
+    fn last(&self) -> EntryId;
+
+    /// The cluster time of the last entry; of the base if there is none.
+    fn last_time(&self) -> ClusterTime;
+
+    /// The term of the entry at `index`, for `base().index ..= last().index`; `None` outside.
+    fn term(&self, index: Index) -> Option<Term>;
+
+    /// Whole records from `from` on: as many as fit into `bytes_max` and lie at or before
+    /// `through`, but at least one, and possibly fewer than would fit. The checksums have been
+    /// verified on this read or when the bytes came into memory.
+    ///
+    /// # Errors
+    /// [`ReadError::Missing`] if `from` is not held; [`ReadError::Failed`] if the storage failed.
+    fn read(&mut self, from: Index, through: Index, bytes_max: usize) -> Result<Records<'_>, ReadError<Self::Error>>;
+
+    /// Appends the entry whose header is `header` and whose payload is `parts`, one behind the
+    /// other, right behind the last one.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no room: nothing was appended, and the call may be made again when
+    /// there is. Whatever else goes wrong is reported by `flush`.
+    fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full>;
+
+    /// Drops all entries behind `last`, which is at or behind the base.
+    fn truncate(&mut self, last: Index);
+
+    /// Replaces the hard state.
+    fn set_hard_state(&mut self, hard_state: HardState);
+
+    /// Begins to make all that is in the view durable; a storage may be done when it returns, or
+    /// later. Several calls may be served by one sync.
+    ///
+    /// # Errors
+    /// The storage failed for good.
+    fn flush(&mut self) -> Result<(), Self::Error>;
+
+    /// What is durable by now.
+    ///
+    /// # Errors
+    /// The storage failed for good.
+    fn saved(&mut self) -> Result<Saved, Self::Error>;
+}
+
+/// There is no room for another entry: try again when entries have been applied and compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the log is full; try again when there is room")]
+pub struct Full;
+
+/// Why entries could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ReadError<E> {
+    /// The entry is not held: compacted, or not there yet.
+    #[error("entry {0} is not held by this log")]
+    Missing(Index),
+    /// The storage failed for good.
+    #[error("the log could not be read")]
+    Failed(#[source] E),
+}
