@@ -14,10 +14,12 @@
 //! The leader makes the checksum once; followers check it and keep the bytes they received, so
 //! the same record stands on every disk and in every message.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::crc::crc32c;
 use crate::types::{ClusterTime, EntryId, Index, Term};
+use crate::wire::Bytes;
 
 /// The bytes of a header.
 pub const HEADER_BYTES: usize = 32;
@@ -197,23 +199,71 @@ impl<'a> Entry<'a> {
 pub struct Records<'a> {
     bytes: &'a [u8],
     entries: u32,
+    first: EntryId,
     last: EntryId,
 }
 
 impl<'a> Records<'a> {
     /// No entries.
-    pub const EMPTY: Records<'static> = Records { bytes: &[], entries: 0, last: EntryId::ZERO };
+    pub const EMPTY: Records<'static> = Records { bytes: &[], entries: 0, first: EntryId::ZERO, last: EntryId::ZERO };
 
-    /// Checks all of `bytes` as records that follow `previous`.
+    /// Checks all of `bytes` as records that follow each other.
+    ///
+    /// # Errors
+    /// The first record that is damaged, or does not follow the one before it.
+    pub fn parse(bytes: &'a [u8]) -> Result<Records<'a>, RecordError> {
+        Records::read(bytes, |bytes| Entry::decode(bytes).map(|(entry, rest)| (entry.header, rest)))
+    }
+
+    /// As [`Records::parse`], and checks too that they follow `previous`.
     ///
     /// # Errors
     /// The first record that is damaged, or does not follow the one before it.
     pub fn check(previous: EntryId, bytes: &'a [u8]) -> Result<Records<'a>, RecordError> {
+        let records = Records::parse(bytes)?;
+        if records.follow(previous) { Ok(records) } else { Err(RecordError::Order { previous, found: records.first }) }
+    }
+
+    fn read(
+        bytes: &'a [u8],
+        take: impl Fn(&'a [u8]) -> Result<(EntryHeader, &'a [u8]), RecordError>,
+    ) -> Result<Records<'a>, RecordError> {
+        let mut rest = bytes;
+        let mut records = Records { bytes, ..Records::EMPTY };
+        let mut time = ClusterTime::default();
+        while !rest.is_empty() {
+            let (header, behind) = take(rest)?;
+            let (found, previous) = (header.id(), records.last);
+            if records.entries == 0 {
+                records.first = found;
+            } else if found.index != previous.index.next() || found.term < previous.term || header.time < time {
+                return Err(RecordError::Order { previous, found });
+            }
+            (records.last, time, rest) = (found, header.time, behind);
+            records.entries = records.entries.saturating_add(1);
+        }
+        Ok(records)
+    }
+
+    /// Whether the first one can stand right behind `previous`; so can none.
+    #[must_use]
+    pub fn follow(&self, previous: EntryId) -> bool {
+        self.is_empty() || (self.first.index == previous.index.next() && self.first.term >= previous.term)
+    }
+
+    /// Takes `bytes`, whose checksums were verified when they came into memory, as records that
+    /// follow `previous`: checks all that [`Records::check`] checks but the checksums, so that a
+    /// leader can read the tail of its log once per follower for little.
+    ///
+    /// # Errors
+    /// The first record that is cut off, or does not follow the one before it.
+    pub fn verified(previous: EntryId, bytes: &'a [u8]) -> Result<Records<'a>, RecordError> {
         let (mut last, mut entries, mut rest) = (previous, 0u32, bytes);
         let mut time = ClusterTime::default();
         while !rest.is_empty() {
-            let (entry, behind) = Entry::decode(rest)?;
-            let header = entry.header;
+            let header = EntryHeader::decode(rest)?;
+            let short = RecordError::Short { bytes: rest.len(), needed: header.record_bytes() };
+            let (_, behind) = rest.split_at_checked(header.record_bytes()).ok_or(short)?;
             if header.index != last.index.next() || header.term < last.term || header.time < time {
                 return Err(RecordError::Order { previous: last, found: header.id() });
             }
@@ -241,7 +291,13 @@ impl<'a> Records<'a> {
         self.bytes.is_empty()
     }
 
-    /// The last entry; what came before the first one if there is none.
+    /// The first entry; [`EntryId::ZERO`] if there is none.
+    #[must_use]
+    pub fn first(&self) -> EntryId {
+        self.first
+    }
+
+    /// The last entry; [`EntryId::ZERO`] if there is none.
     #[must_use]
     pub fn last(&self) -> EntryId {
         self.last
@@ -257,6 +313,18 @@ impl<'a> Records<'a> {
             rest = behind;
             Some(Entry { header, payload })
         })
+    }
+}
+
+impl Serialize for Records<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Bytes(self.bytes).serialize(serializer)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Records<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Records<'a>, D::Error> {
+        Records::parse(Bytes::deserialize(deserializer)?.0).map_err(serde::de::Error::custom)
     }
 }
 
@@ -356,6 +424,8 @@ mod tests {
         let records = Records::check(start, &good).unwrap();
         assert_eq!((records.entries(), records.last()), (2, EntryId::new(Term(3), Index(6))));
         assert_eq!(records.iter().map(|entry| entry.payload.len()).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(Records::verified(start, &good), Ok(records));
+        assert!(matches!(Records::verified(start, &good[..good.len() - 1]), Err(RecordError::Short { .. })));
         for bad in [
             [record(1, 5, 2, b"a"), record(1, 7, 2, b"")].concat(), // a gap
             [record(2, 5, 2, b"a"), record(1, 6, 2, b"")].concat(), // the term goes down
@@ -363,6 +433,7 @@ mod tests {
             record(1, 6, 2, b"a"),                                  // does not follow the start
         ] {
             assert!(matches!(Records::check(start, &bad), Err(RecordError::Order { .. })));
+            assert!(matches!(Records::verified(start, &bad), Err(RecordError::Order { .. })));
         }
     }
 

@@ -1,11 +1,19 @@
 //! A pure, event-driven Raft: no I/O, no clock, no heap, no unsafe code.
 #![no_std]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod client;
+pub mod configuration;
 pub mod crc;
 pub mod entry;
 pub mod machine;
+pub mod message;
+pub mod session;
 pub mod storage;
+pub mod transport;
 pub mod types;
+pub mod wire;

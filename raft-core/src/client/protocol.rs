@@ -1,0 +1,299 @@
+//! What clients and nodes say to each other: requests carry an id and are answered in any order.
+//!
+//! A request or response is one postcard value. New variants are added at the end.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::message::ProposeError;
+use crate::session::operation::{Operation, Outcome};
+use crate::types::{ClusterTime, Index, NodeId, Nonce, Term};
+use crate::wire::Bytes;
+
+/// The longest encoding of a request or response without the bytes it carries.
+pub const HEAD_BYTES_MAX: usize = 256;
+
+/// A number by which a client knows the response to a request; unique on its connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// What a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request<'a> {
+    /// Comes back in the response.
+    pub id: RequestId,
+    /// Whether a node that does not lead brings the request to the leader; else it names the leader.
+    pub forward: bool,
+    /// What is asked.
+    #[serde(borrow)]
+    pub body: RequestBody<'a>,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum RequestBody<'a> {
+    /// An operation on the sessions or the state machine, to go through the log.
+    Operate {
+        /// The secret of the operation's session; `None` for an operation without one.
+        secret: Option<Nonce>,
+        /// The operation.
+        #[serde(borrow)]
+        operation: Operation<'a>,
+    },
+    /// A query of the state machine.
+    Query {
+        /// How fresh the answer must be.
+        consistency: Consistency,
+        /// What the state machine is asked.
+        #[serde(borrow)]
+        query: Bytes<'a>,
+    },
+    /// How the node is.
+    Status,
+}
+
+/// How fresh the answer to a query must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Consistency {
+    /// It shows every command that was answered before the query was sent.
+    #[default]
+    Linearizable,
+    /// It shows the state of the node asked, however old.
+    Stale,
+}
+
+/// What a node answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response<'a> {
+    /// The id in the request.
+    pub id: RequestId,
+    /// The answer.
+    #[serde(borrow)]
+    pub body: ResponseBody<'a>,
+}
+
+/// The answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ResponseBody<'a> {
+    /// What came of the operation, from the committed log.
+    Outcome(#[serde(borrow)] Outcome<'a>),
+    /// The state machine's answer to the query.
+    Answer(#[serde(borrow)] Bytes<'a>),
+    /// How the node is.
+    Status(NodeStatus),
+    /// The request was not executed and will not be.
+    NotExecuted {
+        /// Why.
+        reason: NotExecuted,
+        /// Where the leader is reached, as the configuration says; empty if not known.
+        leader_address: &'a str,
+    },
+    /// The operation may be executed, or not: the node cannot tell.
+    Unknown,
+}
+
+/// Why a request was not executed. All of these are definite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, Error)]
+#[non_exhaustive]
+pub enum NotExecuted {
+    /// Nothing was appended for it.
+    #[error(transparent)]
+    Refused(ProposeError),
+    /// It was appended, and another leader's entry was committed in its place.
+    #[error("another leader's entry was committed in its place; send it again")]
+    Overtaken,
+    /// The node stopped leading, or could not reach its leader, before a read was confirmed.
+    #[error("there was no leader to confirm the read; send it again")]
+    Unconfirmed,
+    /// The node is stopping.
+    #[error("the node is stopping; ask another one")]
+    Stopping,
+    /// The answer to the query is longer than a response may be.
+    #[error("the answer is longer than a response may be; ask for less")]
+    AnswerTooLong,
+    /// The node does not know this kind of request.
+    #[error("the node does not know this kind of request; it runs an older version")]
+    Unsupported,
+}
+
+/// What a node does in the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RoleName {
+    /// Follows a leader, or waits for one.
+    #[default]
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Campaigns.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+impl RoleName {
+    /// The name in lower case.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RoleName::Follower => "follower",
+            RoleName::PreCandidate => "pre-candidate",
+            RoleName::Candidate => "candidate",
+            RoleName::Leader => "leader",
+        }
+    }
+}
+
+/// How a node is. Counts are since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The node.
+    pub node: NodeId,
+    /// What it does.
+    pub role: RoleName,
+    /// Its term.
+    pub term: Term,
+    /// Who leads that term, where it is known.
+    pub leader: Option<NodeId>,
+    /// The last entry of its log.
+    pub last: Index,
+    /// The last entry that is durable.
+    pub saved: Index,
+    /// The last entry known to be committed.
+    pub commit: Index,
+    /// The last entry applied.
+    pub applied: Index,
+    /// The cluster time at that entry.
+    pub cluster_time: ClusterTime,
+    /// How many sessions are open.
+    pub sessions: u32,
+    /// How many can be.
+    pub sessions_max: u32,
+    /// The memory of the session table, in bytes; fixed at start.
+    pub session_bytes: u64,
+    /// Commands executed.
+    pub executed: u64,
+    /// Commands answered from the session table.
+    pub replayed: u64,
+    /// Operations refused by the session layer.
+    pub refused: u64,
+    /// Elections won.
+    pub elections_won: u64,
+    /// Syncs of the storage.
+    pub syncs: u64,
+    /// Entries these syncs made durable.
+    pub entries_synced: u64,
+    /// Bytes written to the storage.
+    pub bytes_written: u64,
+}
+
+/// Why bytes are no request or response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// They are none of this version.
+    #[error("the bytes are no {expected} of this version")]
+    Malformed {
+        /// What they were to be.
+        expected: &'static str,
+    },
+    /// The buffer is too short for the encoding.
+    #[error("the buffer is too short for the encoding")]
+    NoRoom,
+}
+
+impl<'a> Request<'a> {
+    /// The most bytes that [`Request::encode`] can write for it.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        let tail = match &self.body {
+            RequestBody::Operate { operation: Operation::Command { command, .. }, .. }
+            | RequestBody::Operate { operation: Operation::Plain { command }, .. } => command.0.len(),
+            RequestBody::Query { query, .. } => query.0.len(),
+            _ => 0,
+        };
+        HEAD_BYTES_MAX + tail
+    }
+
+    /// Encodes it into `buffer`; gives the length.
+    ///
+    /// # Errors
+    /// [`ProtocolError::NoRoom`] if the buffer is too short.
+    pub fn encode(&self, buffer: &mut [u8]) -> Result<usize, ProtocolError> {
+        postcard::to_slice(self, buffer).map(|bytes| bytes.len()).map_err(|_| ProtocolError::NoRoom)
+    }
+
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Malformed`] for bytes that are none.
+    pub fn decode(bytes: &'a [u8]) -> Result<Request<'a>, ProtocolError> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((request, [])) => Ok(request),
+            _ => Err(ProtocolError::Malformed { expected: "request" }),
+        }
+    }
+}
+
+impl<'a> Response<'a> {
+    /// The most bytes that [`Response::encode`] can write for it.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        let tail = match &self.body {
+            ResponseBody::Outcome(Outcome::Answered { answer, .. }) | ResponseBody::Answer(answer) => answer.0.len(),
+            ResponseBody::NotExecuted { leader_address, .. } => leader_address.len(),
+            _ => 0,
+        };
+        HEAD_BYTES_MAX + tail
+    }
+
+    /// Encodes it into `buffer`; gives the length.
+    ///
+    /// # Errors
+    /// [`ProtocolError::NoRoom`] if the buffer is too short.
+    pub fn encode(&self, buffer: &mut [u8]) -> Result<usize, ProtocolError> {
+        postcard::to_slice(self, buffer).map(|bytes| bytes.len()).map_err(|_| ProtocolError::NoRoom)
+    }
+
+    /// Reads a response.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Malformed`] for bytes that are none.
+    pub fn decode(bytes: &'a [u8]) -> Result<Response<'a>, ProtocolError> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((response, [])) => Ok(response),
+            _ => Err(ProtocolError::Malformed { expected: "response" }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Sequence, SessionId};
+
+    #[test]
+    fn requests_and_responses_read_back_within_their_bounds() {
+        let operation = Operation::Command {
+            session: SessionId(u64::MAX),
+            sequence: Sequence(u64::MAX),
+            acknowledge: Sequence(u64::MAX),
+            command: Bytes(&[1; 100]),
+        };
+        let body = RequestBody::Operate { secret: Some(Nonce(u128::MAX)), operation };
+        let request = Request { id: RequestId(u64::MAX), forward: true, body };
+        let mut buffer = [0; 512];
+        let length = request.encode(&mut buffer).unwrap();
+        assert!(length <= request.bytes_max());
+        assert_eq!(Request::decode(&buffer[..length]), Ok(request));
+
+        let outcome = Outcome::Answered { index: Index(u64::MAX), answer: Bytes(&[2; 100]), replayed: true };
+        let response = Response { id: RequestId(u64::MAX), body: ResponseBody::Outcome(outcome) };
+        let length = response.encode(&mut buffer).unwrap();
+        assert!(length <= response.bytes_max());
+        assert_eq!(Response::decode(&buffer[..length]), Ok(response));
+        assert!(Response::decode(&buffer[..length - 1]).is_err());
+    }
+}

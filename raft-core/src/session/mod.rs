@@ -1,0 +1,9 @@
+//! Exactly-once: sessions, their numbers, their answers and their end.
+//!
+//! See dissertation, section 6.3, and RIFL (SOSP 2015). The table is part of the replicated state:
+//! it is changed only by applying entries.
+
+pub mod limits;
+pub mod operation;
+#[cfg(feature = "alloc")]
+pub mod owned;
