@@ -220,8 +220,7 @@ impl<'a> Records<'a> {
     /// # Errors
     /// The first record that is damaged, or does not follow the one before it.
     pub fn check(previous: EntryId, bytes: &'a [u8]) -> Result<Records<'a>, RecordError> {
-        let records = Records::parse(bytes)?;
-        if records.follow(previous) { Ok(records) } else { Err(RecordError::Order { previous, found: records.first }) }
+        Records::parse(bytes)?.behind(previous)
     }
 
     fn read(
@@ -258,19 +257,17 @@ impl<'a> Records<'a> {
     /// # Errors
     /// The first record that is cut off, or does not follow the one before it.
     pub fn verified(previous: EntryId, bytes: &'a [u8]) -> Result<Records<'a>, RecordError> {
-        let (mut last, mut entries, mut rest) = (previous, 0u32, bytes);
-        let mut time = ClusterTime::default();
-        while !rest.is_empty() {
-            let header = EntryHeader::decode(rest)?;
-            let short = RecordError::Short { bytes: rest.len(), needed: header.record_bytes() };
-            let (_, behind) = rest.split_at_checked(header.record_bytes()).ok_or(short)?;
-            if header.index != last.index.next() || header.term < last.term || header.time < time {
-                return Err(RecordError::Order { previous: last, found: header.id() });
-            }
-            (last, time, rest) = (header.id(), header.time, behind);
-            entries = entries.saturating_add(1);
-        }
-        Ok(Records { bytes, entries, last })
+        Records::read(bytes, |bytes| {
+            let header = EntryHeader::decode(bytes)?;
+            let short = RecordError::Short { bytes: bytes.len(), needed: header.record_bytes() };
+            let (_, rest) = bytes.split_at_checked(header.record_bytes()).ok_or(short)?;
+            Ok((header, rest))
+        })?
+        .behind(previous)
+    }
+
+    fn behind(self, previous: EntryId) -> Result<Records<'a>, RecordError> {
+        if self.follow(previous) { Ok(self) } else { Err(RecordError::Order { previous, found: self.first }) }
     }
 
     /// The records' bytes.
