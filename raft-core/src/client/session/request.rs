@@ -1,0 +1,157 @@
+//! What a session sends, and how the response to it is known.
+
+use crate::client::attempts::Attempts;
+use crate::client::protocol::{Request, RequestBody, RequestId};
+use crate::client::session::{Action, ClientSession, Completion, Lease, Phase, Reason, SessionEnd};
+use crate::session::operation::Operation;
+use crate::types::{Instant, Nonce, Sequence};
+use crate::wire::Bytes;
+
+/// An operation of a session that is to be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// What it is, to be given back with its response.
+    pub token: Token,
+    secret: Option<Nonce>,
+    /// The operation, without the command's bytes.
+    operation: Operation<'static>,
+}
+
+/// One attempt to have one operation of a session done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The operation.
+    pub what: What,
+    /// Which attempt it is: 1, 2, 3, …
+    pub attempt: u32,
+}
+
+/// An operation of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum What {
+    /// Opens it.
+    Open,
+    /// Renews it.
+    KeepAlive,
+    /// Ends it.
+    Close,
+    /// The command of that number.
+    Command(Sequence),
+}
+
+impl Outgoing {
+    /// The request that carries it, under an id of the program's choice. `command` is what was
+    /// submitted under the number in the token, the same for each attempt; it is not read for the
+    /// other operations.
+    #[must_use]
+    pub fn request<'a>(&self, id: RequestId, forward: bool, command: &'a [u8]) -> Request<'a> {
+        let operation = match self.operation {
+            Operation::Command { session, sequence, acknowledge, .. } => {
+                Operation::Command { session, sequence, acknowledge, command: Bytes(command) }
+            }
+            other => other,
+        };
+        Request { id, forward, body: RequestBody::Operate { secret: self.secret, operation } }
+    }
+}
+
+impl<const WINDOW: usize> ClientSession<WINDOW> {
+    /// Opens the session. Every attempt carries the same nonce, so that they open it once.
+    pub(super) fn send_open(&mut self, now: Instant) -> Option<Action> {
+        let Phase::Opening(opening) = &mut self.phase else { return None };
+        if !opening.is_due(now) {
+            return None;
+        }
+        let attempt = opening.send(now, &self.pace, &mut self.jitter);
+        let wake = opening.wake(now);
+        let operation = Operation::Open { nonce: self.nonce, fifo: self.fifo };
+        self.wake_by(wake);
+        Some(Action::Send(Outgoing { token: Token { what: What::Open, attempt }, secret: None, operation }))
+    }
+
+    /// Renews the session, if the timers asked for it.
+    pub(super) fn send_keep_alive(&mut self, now: Instant) -> Option<Action> {
+        let acknowledge = self.commands.acknowledge();
+        self.send_beside(now, What::KeepAlive, |lease| {
+            (lease.keep_alive.as_mut(), Operation::KeepAlive { session: lease.session, acknowledge })
+        })
+    }
+
+    /// Closes the session, once it was asked for and no command is awaited.
+    pub(super) fn send_close(&mut self, now: Instant) -> Option<Action> {
+        if !self.closing || !self.is_idle() {
+            return None;
+        }
+        self.send_beside(now, What::Close, |lease| {
+            let close = lease.close.get_or_insert_with(|| Attempts::new(now, Instant::NEVER));
+            (Some(close), Operation::Close { session: lease.session })
+        })
+    }
+
+    /// Sends an operation of the open session that is no command, if it is due.
+    fn send_beside(
+        &mut self,
+        now: Instant,
+        what: What,
+        choose: impl FnOnce(&mut Lease) -> (Option<&mut Attempts>, Operation<'static>),
+    ) -> Option<Action> {
+        let Phase::Open(lease) = &mut self.phase else { return None };
+        let (attempts, operation) = choose(lease);
+        let attempts = attempts.filter(|attempts| attempts.is_due(now))?;
+        let attempt = attempts.send(now, &self.pace, &mut self.jitter);
+        let wake = attempts.wake(now);
+        self.wake_by(wake);
+        Some(Action::Send(Outgoing { token: Token { what, attempt }, secret: Some(self.nonce), operation }))
+    }
+
+    /// Sends the lowest command that is due and inside the window.
+    pub(super) fn send_command(&mut self, now: Instant) -> Option<Action> {
+        let Phase::Open(lease) = &self.phase else { return None };
+        let session = lease.session;
+        let acknowledge = self.commands.acknowledge();
+        let end = Sequence(acknowledge.0.saturating_add(self.window()));
+        while let Some((sequence, attempts)) = self.commands.first_from(self.cursor)
+            && sequence < end
+        {
+            self.cursor = sequence.next();
+            if attempts.is_due(now) {
+                let attempt = attempts.send(now, &self.pace, &mut self.jitter);
+                let wake = attempts.wake(now);
+                self.wake_by(wake);
+                let token = Token { what: What::Command(sequence), attempt };
+                let operation = Operation::Command { session, sequence, acknowledge, command: Bytes(&[]) };
+                return Some(Action::Send(Outgoing { token, secret: Some(self.nonce), operation }));
+            }
+            let (wake, waits) = (attempts.wake(now), !attempts.is_sent());
+            self.wake_by(wake);
+            if self.fifo && waits {
+                // Those after it would only be refused as out of order.
+                self.cursor = sequence;
+                return None;
+            }
+        }
+        None
+    }
+
+    /// When the session is over: what is not under way is never sent again, so that its outcome
+    /// is settled.
+    pub(super) fn give_up_unsent(&mut self, end: SessionEnd) -> Option<Action> {
+        while let Some((sequence, attempts)) = self.commands.first_from(self.cursor) {
+            self.cursor = sequence.next();
+            if !attempts.is_sent() {
+                let completion = self.give_up(sequence, Reason::SessionOver(end))?;
+                return Some(Action::Finished(sequence, completion));
+            }
+        }
+        None
+    }
+
+    /// The command ends without an answer: in doubt if any attempt may have been proposed.
+    pub(super) fn give_up(&mut self, sequence: Sequence, reason: Reason) -> Option<Completion<'static>> {
+        let attempts = self.finish(sequence)?;
+        Some(match attempts.may_have_been_proposed() {
+            true => Completion::Unknown(reason),
+            false => Completion::NotExecuted(reason),
+        })
+    }
+}

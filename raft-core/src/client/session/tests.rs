@@ -1,0 +1,1 @@
+//! Behaviour of a session, told as scripts.
