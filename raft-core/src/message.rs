@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::entry::Records;
+use crate::session::operation::Operation;
 use crate::types::{EntryId, Index, NodeId, Nonce, Term};
-use crate::wire::Bytes;
 
 /// The longest encoding of a message without its records or its forwarded operation.
 pub const MESSAGE_HEAD_BYTES_MAX: usize = 128;
@@ -106,9 +106,9 @@ pub enum Body<'a> {
         ticket: ForwardTicket,
         /// The secret of the operation's session.
         secret: Option<Nonce>,
-        /// The payload of an operation entry.
+        /// The operation.
         #[serde(borrow)]
-        operation: Bytes<'a>,
+        operation: Operation<'a>,
     },
     /// The answer to [`Body::Forward`].
     Forwarded {
@@ -171,7 +171,7 @@ impl<'a> Message<'a> {
     pub fn bytes_max(&self) -> usize {
         let tail = match &self.body {
             Body::Append { entries, .. } => entries.bytes().len(),
-            Body::Forward { operation, .. } => operation.0.len(),
+            Body::Forward { operation, .. } => operation.command().len(),
             _ => 0,
         };
         MESSAGE_HEAD_BYTES_MAX + tail
@@ -228,6 +228,7 @@ mod tests {
     use super::*;
     use crate::entry::{EntryHeader, EntryKind};
     use crate::types::ClusterTime;
+    use crate::wire::Bytes;
 
     fn node(id: u64) -> NodeId {
         NodeId::new(id).unwrap()
@@ -259,7 +260,7 @@ mod tests {
             Body::Forward {
                 ticket: ForwardTicket(u64::MAX),
                 secret: Some(Nonce(u128::MAX)),
-                operation: Bytes(b"operation"),
+                operation: Operation::Plain { command: Bytes(b"command") },
             },
             Body::Forwarded { ticket: ForwardTicket(u64::MAX), outcome: Ok(most) },
             Body::Forwarded {

@@ -89,6 +89,22 @@ pub trait Storage {
     /// # Errors
     /// The storage failed for good.
     fn saved(&mut self) -> Result<Saved, Self::Error>;
+
+    /// What the storage has done since its start.
+    fn metrics(&self) -> StorageMetrics {
+        StorageMetrics::default()
+    }
+}
+
+/// What a storage has done since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StorageMetrics {
+    /// Syncs that made entries or hard states durable.
+    pub syncs: u64,
+    /// Entries these syncs made durable.
+    pub entries_synced: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
 }
 
 /// There is no room for another entry: try again when entries have been applied and compacted.

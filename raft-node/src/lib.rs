@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Runs one [`raft_core::replica::Replica`]: one thread with an event loop, and a [`Handle`] that
+//! a program talks to.
+//!
+//! The loop waits for the network, the handle's mailbox and the replica's next deadline, takes in
+//! what there is, polls the replica once, and answers. While it writes to the disk, what arrives
+//! waits and joins the next round: that is how single requests become one batch, and a lone
+//! request waits for nobody.
+//!
+//! Storage, network, state machine and clock are the program's to choose. [`memory`] has versions
+//! of each for tests and for a start.
+
+mod answer;
+mod clock;
+mod handle;
+mod mailbox;
+pub mod memory;
+mod options;
+mod run;
+mod start;
+mod waiting;
+
+pub use clock::{Clock, SystemClock};
+pub use handle::{Failed, Handle, Pending};
+pub use options::NodeOptions;
+pub use start::{Node, StartError, Stopped, start};

@@ -209,8 +209,7 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn bytes_max(&self) -> usize {
         let tail = match &self.body {
-            RequestBody::Operate { operation: Operation::Command { command, .. }, .. }
-            | RequestBody::Operate { operation: Operation::Plain { command }, .. } => command.0.len(),
+            RequestBody::Operate { operation, .. } => operation.command().len(),
             RequestBody::Query { query, .. } => query.0.len(),
             _ => 0,
         };

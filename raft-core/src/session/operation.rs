@@ -66,16 +66,26 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// The bytes of its command, if it has one.
+    #[must_use]
+    pub fn command(&self) -> &'a [u8] {
+        match *self {
+            Operation::Command { command, .. } | Operation::Plain { command } => command.0,
+            _ => &[],
+        }
+    }
+
     /// Encodes all but the command's bytes into `head`; the payload is the head and then those
     /// bytes, which are given back.
     #[must_use]
     pub fn encode<'h>(&self, head: &'h mut [u8; OPERATION_HEAD_BYTES_MAX]) -> (&'h [u8], &'a [u8]) {
-        let (with_empty, command) = match *self {
-            Operation::Command { session, sequence, acknowledge, command } => {
-                (Operation::Command { session, sequence, acknowledge, command: Bytes(&[]) }, command.0)
+        let command = self.command();
+        let with_empty = match *self {
+            Operation::Command { session, sequence, acknowledge, .. } => {
+                Operation::Command { session, sequence, acknowledge, command: Bytes(&[]) }
             }
-            Operation::Plain { command } => (Operation::Plain { command: Bytes(&[]) }, command.0),
-            other => (other, &[][..]),
+            Operation::Plain { .. } => Operation::Plain { command: Bytes(&[]) },
+            other => other,
         };
         let encoded = crate::wire::encode_with_tail(&with_empty, command.len(), head)
             .expect("the head of an operation is never longer than its bound");

@@ -1,0 +1,255 @@
+//! What a leader knows of one follower's log, and what it has under way to it.
+
+use heapless::Deque;
+
+use crate::message::{ReadTicket, Round};
+use crate::types::{EntryId, Index, Instant};
+
+/// The most append messages under way to one follower.
+const INFLIGHT_MESSAGES_MAX: usize = 32;
+
+/// A follower as its leader sees it.
+///
+/// Invariant: `matched < next`.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// The follower's log equals the leader's up to here, durably.
+    pub(crate) matched: Index,
+    /// The first entry not yet sent.
+    pub(crate) next: Index,
+    pub(crate) state: ProgressState,
+    /// The latest round that was sent, and that was answered.
+    pub(crate) round_sent: Round,
+    pub(crate) round_heard: Round,
+    /// The latest commit index that was sent.
+    pub(crate) commit_sent: Index,
+    /// When it was last heard from in this term.
+    pub(crate) heard_at: Instant,
+    /// A read it has asked about, with the round that must be answered by a quorum.
+    pub(crate) read: Option<(ReadTicket, Round)>,
+    /// A read to be answered, with its index.
+    pub(crate) read_reply: Option<(ReadTicket, Index)>,
+}
+
+/// How entries are sent to a follower.
+#[derive(Clone, Debug)]
+pub(crate) enum ProgressState {
+    /// Where the logs part is not known: one message at a time.
+    Probe {
+        /// A message is under way.
+        waiting: bool,
+    },
+    /// Messages follow each other without waiting.
+    Replicate(Inflight),
+}
+
+/// The messages under way, so that their bytes can be bounded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inflight {
+    messages: Deque<(Index, u64), INFLIGHT_MESSAGES_MAX>,
+    bytes: u64,
+}
+
+impl Inflight {
+    fn sent(&mut self, last: Index, bytes: u64) {
+        self.messages.push_back((last, bytes)).expect("nothing is sent while the window is full");
+        self.bytes += bytes;
+    }
+
+    fn acknowledged(&mut self, matched: Index) {
+        while let Some(&(last, bytes)) = self.messages.front()
+            && last <= matched
+        {
+            self.messages.pop_front();
+            self.bytes -= bytes;
+        }
+        assert!(!self.messages.is_empty() || self.bytes == 0, "bytes under way without a message");
+    }
+}
+
+impl Progress {
+    /// A follower of which nothing is known, at the beginning of a term whose log ends at `last`.
+    pub(crate) fn new(last: Index, now: Instant) -> Progress {
+        Progress {
+            matched: Index::ZERO,
+            next: last.next(),
+            state: ProgressState::Probe { waiting: false },
+            round_sent: Round::default(),
+            round_heard: Round::default(),
+            commit_sent: Index::ZERO,
+            heard_at: now,
+            read: None,
+            read_reply: None,
+        }
+    }
+
+    /// Whether its log is known to be a beginning of the leader's.
+    pub(crate) fn is_replicating(&self) -> bool {
+        matches!(self.state, ProgressState::Replicate(_))
+    }
+
+    /// How many bytes of entries may be sent now; `None` while entries must wait.
+    pub(crate) fn window_bytes(&self, inflight_bytes_max: u64) -> Option<u64> {
+        match &self.state {
+            ProgressState::Probe { waiting: true } => None,
+            ProgressState::Probe { waiting: false } => Some(inflight_bytes_max),
+            ProgressState::Replicate(inflight) if inflight.messages.is_full() => None,
+            ProgressState::Replicate(inflight) => match inflight_bytes_max.checked_sub(inflight.bytes) {
+                None | Some(0) => None,
+                room => room,
+            },
+        }
+    }
+
+    /// A message went out whose entries have so many bytes and end at `last`.
+    pub(crate) fn sent(&mut self, last: Index, bytes: usize) {
+        match &mut self.state {
+            ProgressState::Probe { waiting } => *waiting = true,
+            ProgressState::Replicate(_) if bytes == 0 => {}
+            ProgressState::Replicate(inflight) => {
+                assert!(last >= self.next, "entries are sent in order");
+                inflight.sent(last, bytes as u64);
+                self.next = last.next();
+            }
+        }
+    }
+
+    /// The follower's log equals the leader's up to `matched`. Gives whether that is news.
+    pub(crate) fn acknowledged(&mut self, matched: Index) -> bool {
+        if matched == Index::ZERO {
+            return false;
+        }
+        let news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        match &mut self.state {
+            ProgressState::Probe { .. } => {
+                self.state = ProgressState::Replicate(Inflight::default());
+                self.next = self.matched.next();
+            }
+            ProgressState::Replicate(inflight) => {
+                inflight.acknowledged(self.matched);
+                self.next = self.next.max(self.matched.next());
+            }
+        }
+        assert!(self.matched < self.next, "matched entries are not sent again");
+        news
+    }
+
+    /// The follower could not take an append that began behind `previous`. `agree` finds the last
+    /// index at which the logs can be equal. A late rejection of what is known to match, or of
+    /// another message than the one under way, says nothing.
+    pub(crate) fn rejected(&mut self, previous: Index, agree: impl FnOnce() -> Index) {
+        if previous <= self.matched {
+            return;
+        }
+        match self.state {
+            ProgressState::Replicate(_) => self.next = self.matched.next(),
+            ProgressState::Probe { .. } if previous != self.next.previous() => return,
+            ProgressState::Probe { .. } => {
+                self.next = agree().min(previous.previous()).max(self.matched).next();
+            }
+        }
+        self.state = ProgressState::Probe { waiting: false };
+    }
+}
+
+/// The bytes a leader has appended in its term and not committed, to within the size of a mark.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Uncommitted {
+    /// Runs of entries: the last index of each and its bytes.
+    marks: Deque<(Index, u64), 16>,
+    bytes: u64,
+}
+
+impl Uncommitted {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// An entry was appended; runs are kept so long that all of them together reach `limit`.
+    pub(crate) fn appended(&mut self, entry: EntryId, bytes: u64, limit: u64) {
+        self.bytes += bytes;
+        let full = self.marks.is_full();
+        match self.marks.back_mut() {
+            Some((last, run)) if full || *run < limit / 16 => {
+                *last = entry.index;
+                *run += bytes;
+            }
+            _ => self.marks.push_back((entry.index, bytes)).expect("there is room for a mark"),
+        }
+    }
+
+    pub(crate) fn committed(&mut self, commit: Index) {
+        while let Some(&(last, bytes)) = self.marks.front()
+            && last <= commit
+        {
+            self.marks.pop_front();
+            self.bytes -= bytes;
+        }
+        assert!(!self.marks.is_empty() || self.bytes == 0, "uncommitted bytes without entries");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Term;
+
+    fn replicating(matched: u64) -> Progress {
+        let mut progress = Progress::new(Index(10), Instant(0));
+        progress.acknowledged(Index(matched));
+        progress
+    }
+
+    #[test]
+    fn a_probe_waits_for_its_answer_and_then_messages_flow() {
+        let mut progress = Progress::new(Index(10), Instant(0));
+        assert_eq!(progress.window_bytes(100), Some(100));
+        progress.sent(Index(10), 0);
+        assert_eq!(progress.window_bytes(100), None);
+        assert!(progress.acknowledged(Index(10)));
+        assert_eq!((progress.matched, progress.next), (Index(10), Index(11)));
+        assert_eq!(progress.window_bytes(100), Some(100));
+    }
+
+    #[test]
+    fn the_window_in_bytes_and_messages_closes_and_opens() {
+        let mut progress = replicating(10);
+        progress.sent(Index(12), 60);
+        progress.sent(Index(13), 60);
+        assert_eq!(progress.window_bytes(100), None, "one message may go over");
+        progress.acknowledged(Index(12));
+        assert_eq!(progress.window_bytes(100), Some(40));
+        progress.acknowledged(Index(13));
+        for index in 14..14 + 32 {
+            assert!(progress.window_bytes(1 << 20).is_some());
+            progress.sent(Index(index), 1);
+        }
+        assert_eq!(progress.window_bytes(1 << 20), None);
+    }
+
+    #[test]
+    fn known_bug_35_a_stale_rejection_never_drags_next_below_matched() {
+        let mut progress = replicating(10);
+        progress.sent(Index(20), 5);
+        progress.rejected(Index(8), || Index(3));
+        assert_eq!((progress.matched, progress.next), (Index(10), Index(21)));
+        progress.rejected(Index(20), || Index(3));
+        assert_eq!((progress.matched, progress.next), (Index(10), Index(11)));
+        progress.rejected(Index(14), || Index(3)); // not the probe that is under way
+        assert_eq!(progress.next, Index(11));
+    }
+
+    #[test]
+    fn known_bug_39_uncommitted_bytes_do_not_leak() {
+        let mut uncommitted = Uncommitted::default();
+        for index in 1..=1000 {
+            uncommitted.appended(EntryId::new(Term(1), Index(index)), 10, 1000);
+        }
+        assert_eq!(uncommitted.bytes(), 10_000);
+        uncommitted.committed(Index(500));
+        assert!(uncommitted.bytes() >= 5_000);
+        uncommitted.committed(Index(1000));
+        assert_eq!(uncommitted.bytes(), 0);
+    }
+}

@@ -1,0 +1,175 @@
+//! What there is to do after an input, and how messages are formed.
+
+use core::ops::RangeInclusive;
+
+use crate::entry::Records;
+use crate::message::{Body, Message};
+use crate::raft::role::{Follower, Following, Role};
+use crate::raft::{Raft, Reply};
+use crate::storage::{ReadError, Saved, Storage};
+use crate::types::{EntryId, Index, Instant, NodeId, Term};
+
+/// What there is to do. It borrows the node, so that no other input comes between; and it holds
+/// all that is still to be done, not only what the last input brought.
+///
+/// In this order: form messages for the peers whose links can take one ([`Ready::message`]);
+/// if [`Ready::to_save`] says so, flush the storage and report it by [`Raft::saved`]; apply the
+/// entries of [`Ready::apply`] and report it by [`Raft::applied`].
+#[must_use = "handle what is ready, or say `later()`"]
+#[derive(Debug)]
+pub struct Ready<'a, S, const NODES: usize> {
+    raft: &'a mut Raft<S, NODES>,
+}
+
+impl<'a, S: Storage, const NODES: usize> Ready<'a, S, NODES> {
+    pub(super) fn new(raft: &'a mut Raft<S, NODES>) -> Ready<'a, S, NODES> {
+        Ready { raft }
+    }
+
+    /// Leaves everything for the next Ready. Nothing is lost by that.
+    pub fn later(self) {}
+
+    /// What the storage should make durable, if it is not yet.
+    #[must_use]
+    pub fn to_save(&self) -> Option<Saved> {
+        let view = Saved { hard_state: self.raft.storage.hard_state(), through: self.raft.storage.last() };
+        (view != self.raft.saved).then_some(view)
+    }
+
+    /// The entries to be applied, in order.
+    #[must_use]
+    pub fn apply(&self) -> Option<RangeInclusive<Index>> {
+        let (first, last) = (self.raft.applied.next(), self.raft.appliable());
+        (first <= last).then_some(first..=last)
+    }
+
+    /// Forms the next message to `to`, with at most `entry_bytes_max` bytes of entries (but one
+    /// entry at least, where there are any to send). `None` if there is nothing to say.
+    ///
+    /// Encode it at once: it borrows the log.
+    ///
+    /// # Errors
+    /// The storage failed for good while entries were read.
+    pub fn message(&mut self, to: NodeId, entry_bytes_max: usize) -> Result<Option<Message<'_>>, S::Error> {
+        let raft = &mut *self.raft;
+        let Some(position) = raft.position(to).filter(|_| to != raft.id) else { return Ok(None) };
+        // A message that shows a term or a vote rests on it: not before it is durable.
+        if !raft.hard_state_is_saved() {
+            return Ok(None);
+        }
+        let (from, term) = (raft.id, raft.term());
+        if let Some(reply) = raft.replies.get_mut(position).and_then(Option::take) {
+            return Ok(Some(reply_message(reply, from, to, term)));
+        }
+        let last = raft.storage.last();
+        let (term, body) = match &mut raft.role {
+            Role::PreCandidate(election) => match first_time(&mut election.asked, position) {
+                true => (term.next(), Body::PreVote { last }),
+                false => return Ok(None),
+            },
+            Role::Candidate(election) => match first_time(&mut election.asked, position) {
+                true => (term, Body::Vote { last, transfer: false }),
+                false => return Ok(None),
+            },
+            Role::Follower(Follower { leader: Some(following), .. }) if following.leader == to => {
+                let again = raft.config.election_timeout;
+                let ask_before = Instant(raft.now.0.saturating_sub(again.0));
+                match to_leader(following, raft.saved.through.index, raft.now, ask_before) {
+                    Some(body) => (term, body),
+                    None => return Ok(None),
+                }
+            }
+            Role::Leader(_) => match raft.to_follower(position, entry_bytes_max)? {
+                Some(body) => (term, body),
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some(Message { from, to, term, body }))
+    }
+}
+
+fn first_time<const NODES: usize>(asked: &mut [bool; NODES], position: usize) -> bool {
+    asked.get_mut(position).is_some_and(|asked| !core::mem::replace(asked, true))
+}
+
+fn reply_message(reply: Reply, from: NodeId, to: NodeId, own: Term) -> Message<'static> {
+    let (term, body) = match reply {
+        Reply::PreVote { term, granted: true } => (term, Body::PreVoteReply { granted: true }),
+        Reply::PreVote { granted: false, .. } => (own, Body::PreVoteReply { granted: false }),
+        Reply::Vote { term, granted } => {
+            assert_eq!(term, own, "replies of an earlier term are dropped with it");
+            (own, Body::VoteReply { granted })
+        }
+        Reply::Outdated => {
+            let (round, matched) = (crate::message::Round::default(), Index::ZERO);
+            (own, Body::AppendReply { round, matched, rejected: None })
+        }
+    };
+    Message { from, to, term, body }
+}
+
+/// What a follower has to tell its leader, if anything.
+fn to_leader(following: &mut Following, saved: Index, now: Instant, ask_before: Instant) -> Option<Body<'static>> {
+    let matched = following.matched.min(saved);
+    if following.rejected.is_some() || matched > following.matched_told || following.round > following.round_told {
+        following.matched_told = following.matched_told.max(matched);
+        following.round_told = following.round;
+        let rejected = following.rejected.take();
+        return Some(Body::AppendReply { round: following.round, matched, rejected });
+    }
+    let ticket = following.read_wanted?;
+    let asked = following.read_asked.is_some_and(|(asked, at)| asked >= ticket && at > ask_before);
+    if asked {
+        return None;
+    }
+    following.read_asked = Some((ticket, now));
+    Some(Body::ReadRequest { ticket })
+}
+
+impl<S: Storage, const NODES: usize> Raft<S, NODES> {
+    /// What a leader has to tell the follower at `position`, if anything: the answer to its read,
+    /// entries, a new commit index, or that it still leads.
+    fn to_follower(&mut self, position: usize, entry_bytes_max: usize) -> Result<Option<Body<'_>>, S::Error> {
+        let last = self.storage.last().index;
+        let Role::Leader(leader) = &mut self.role else { return Ok(None) };
+        let (round, commit) = (leader.round, self.commit);
+        let Some(follower) = leader.followers.get_mut(position) else { return Ok(None) };
+        if let Some((ticket, index)) = follower.read_reply.take() {
+            return Ok(Some(Body::ReadReply { ticket, index }));
+        }
+        let through = last.min(follower.matched.plus(self.config.inflight_entries_max));
+        let window = follower.window_bytes(self.config.inflight_bytes_max).filter(|_| follower.next <= through);
+        let commit_is_news = follower.commit_sent < commit && follower.is_replicating();
+        if window.is_none() && follower.round_sent >= round && !commit_is_news {
+            return Ok(None);
+        }
+        let previous_index = follower.next.previous();
+        let Some(previous_term) = self.storage.term(previous_index) else {
+            // What comes next for this follower has been compacted: only a snapshot can help it.
+            return Ok(None);
+        };
+        let bytes_max = match window {
+            Some(window) => {
+                let window = usize::try_from(window).unwrap_or(usize::MAX);
+                Some(window.min(entry_bytes_max).min(self.config.message_bytes_max))
+            }
+            None => None,
+        };
+        let next = follower.next;
+        let entries = match bytes_max {
+            Some(bytes_max) => match self.storage.read(next, through, bytes_max) {
+                Ok(entries) => entries,
+                Err(ReadError::Missing(_)) => Records::EMPTY,
+                Err(ReadError::Failed(error)) => return Err(error),
+            },
+            None => Records::EMPTY,
+        };
+        follower.sent(entries.last().index, entries.bytes().len());
+        follower.round_sent = round;
+        follower.commit_sent = commit;
+        leader.round_used = true;
+        let previous = EntryId::new(previous_term, previous_index);
+        Ok(Some(Body::Append { previous, commit, round, entries }))
+    }
+}

@@ -1,0 +1,98 @@
+//! What a node is in its term, with the state that it has only as that.
+
+use crate::message::{ReadTicket, Rejection, Round};
+use crate::raft::clock::ClusterClock;
+use crate::raft::progress::{Progress, Uncommitted};
+use crate::types::{Index, Instant, NodeId};
+
+/// The role, with its state.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one, in place, and no heap to put it on")]
+pub(crate) enum Role<const NODES: usize> {
+    Follower(Follower),
+    PreCandidate(Election<NODES>),
+    Candidate(Election<NODES>),
+    Leader(Leader<NODES>),
+}
+
+/// A node that campaigns for nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Follower {
+    /// When it will campaign, unless it hears from a leader or votes.
+    pub(crate) election_at: Instant,
+    /// The leader of its term, once it was heard from.
+    pub(crate) leader: Option<Following>,
+}
+
+/// What a follower knows of its leader and owes to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Following {
+    pub(crate) leader: NodeId,
+    pub(crate) heard_at: Instant,
+    /// The log equals the leader's up to here, in the view; what of it is durable is told.
+    pub(crate) matched: Index,
+    /// How much of it has been told.
+    pub(crate) matched_told: Index,
+    /// The latest round heard, and the latest told.
+    pub(crate) round: Round,
+    pub(crate) round_told: Round,
+    /// An append that could not be taken, to be told.
+    pub(crate) rejected: Option<Rejection>,
+    /// The latest read that must be asked about, the latest that was, and the one answered last.
+    pub(crate) read_wanted: Option<ReadTicket>,
+    pub(crate) read_asked: Option<(ReadTicket, Instant)>,
+    pub(crate) read_confirmed: Option<(ReadTicket, Index)>,
+}
+
+impl Following {
+    pub(crate) fn new(leader: NodeId, now: Instant) -> Following {
+        Following {
+            leader,
+            heard_at: now,
+            matched: Index::ZERO,
+            matched_told: Index::ZERO,
+            round: Round::default(),
+            round_told: Round::default(),
+            rejected: None,
+            read_wanted: None,
+            read_asked: None,
+            read_confirmed: None,
+        }
+    }
+}
+
+/// An election or a question whether to hold one.
+#[derive(Clone, Debug)]
+pub(crate) struct Election<const NODES: usize> {
+    /// When to begin anew.
+    pub(crate) again_at: Instant,
+    /// What each member answered, in the order of the members.
+    pub(crate) votes: [Option<bool>; NODES],
+    /// Whom the request was sent to.
+    pub(crate) asked: [bool; NODES],
+}
+
+impl<const NODES: usize> Election<NODES> {
+    pub(crate) fn new(again_at: Instant) -> Election<NODES> {
+        Election { again_at, votes: [None; NODES], asked: [false; NODES] }
+    }
+}
+
+/// The leader of the term.
+#[derive(Clone, Debug)]
+pub(crate) struct Leader<const NODES: usize> {
+    /// The entry its term begins with. Until it is committed, nothing of earlier terms is known
+    /// to be (Raft paper, section 5.4.2), so no read is confirmed.
+    pub(crate) term_start: Index,
+    pub(crate) clock: ClusterClock,
+    pub(crate) heartbeat_at: Instant,
+    /// The followers, in the order of the members; that of the leader itself is not used.
+    pub(crate) followers: [Progress; NODES],
+    pub(crate) uncommitted: Uncommitted,
+    /// The present round, and whether a message has gone out with it.
+    pub(crate) round: Round,
+    pub(crate) round_used: bool,
+    /// The latest round that a quorum has answered, and the commit index when that was noticed.
+    pub(crate) round_confirmed: Round,
+    pub(crate) read_index: Index,
+}

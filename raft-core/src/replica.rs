@@ -1,0 +1,398 @@
+//! One replica: consensus, log, network, sessions and state machine tied together, driven by
+//! [`Replica::poll`]. Nothing here blocks, and nothing is allocated.
+//!
+//! The way of a command: [`Replica::propose`] appends it (and [`Replica::forward`] brings it to
+//! the leader); `poll` sends and saves it; when it is committed, `poll` applies it and hands the
+//! outcome to the [`Observer`], under the entry's id. The program that proposed it knows that id
+//! and so whom to answer. An entry of another term at the same index means that the proposal is
+//! lost for good: not executed.
+
+use thiserror::Error;
+
+use crate::client::protocol::{NodeStatus, RoleName};
+use crate::configuration::{self, Configuration, LoadError};
+use crate::entry::{Entry, EntryKind};
+use crate::machine::StateMachine;
+use crate::message::{Body, ForwardTicket, Message, ProposeError};
+use crate::raft::config::Config;
+use crate::raft::{NewError, Raft, ReadId, ReadState, StepError};
+use crate::session::memory::{CapacityError, SessionMemory};
+use crate::session::operation::{OPERATION_HEAD_BYTES_MAX, Operation, OperationError, Outcome};
+use crate::session::table::{SecretCheck, SessionTable};
+use crate::storage::{ReadError, Storage};
+use crate::transport::Transport;
+use crate::types::{EntryId, Index, Instant, NodeId, Nonce};
+
+/// The most messages one poll takes in.
+const MESSAGES_PER_POLL_MAX: usize = 256;
+/// The most bytes of entries one read for applying asks for, and the most such reads in a poll.
+const APPLY_BYTES: usize = 256 << 10;
+const APPLY_READS_MAX: usize = 16;
+
+/// What a program is told while its replica is polled.
+pub trait Observer {
+    /// The entry has been applied, with that outcome; `None` for entries that are no operations.
+    /// Called for every entry, in the order of the log.
+    fn applied(&mut self, entry: EntryId, outcome: Option<Outcome<'_>>);
+
+    /// The leader has answered a forwarded operation: appended as that entry, or not at all.
+    fn forwarded(&mut self, ticket: ForwardTicket, outcome: Result<EntryId, ProposeError>);
+
+    /// A message was ignored because no correct member sends it.
+    fn ignored(&mut self, from: NodeId, error: StepError);
+}
+
+/// One replica over a storage `S`, a transport `T`, a state machine `M` and the memory `X` of its
+/// session table, in a cluster of at most `NODES` members.
+///
+/// Call [`Replica::poll`] whenever something has arrived, was proposed, or its last result's time
+/// has come.
+#[derive(Debug)]
+pub struct Replica<S, T, M, X, const NODES: usize> {
+    core: Core<S, M, X, NODES>,
+    transport: T,
+    next_ticket: ForwardTicket,
+}
+
+/// All but the transport, so that a message can be borrowed from that while it is handled.
+#[derive(Debug)]
+struct Core<S, M, X, const NODES: usize> {
+    raft: Raft<S, NODES>,
+    machine: M,
+    sessions: SessionTable<X>,
+    configuration: Configuration,
+    /// The last clock entry proposed: the next one waits until it is applied.
+    clock_entry: Index,
+}
+
+impl<S, T, M, X, const NODES: usize> Replica<S, T, M, X, NODES>
+where
+    S: Storage,
+    T: Transport,
+    M: StateMachine,
+    X: SessionMemory,
+{
+    /// A replica that starts, or starts again, with what its storage holds. The storage has its
+    /// first entry (see [`configuration::bootstrap`]) and all of it is durable; the state machine
+    /// is as it was before the first entry, and everything committed is applied to it again.
+    ///
+    /// # Errors
+    /// Says what does not fit; nothing has been changed.
+    pub fn new(
+        id: NodeId,
+        config: Config,
+        mut storage: S,
+        transport: T,
+        machine: M,
+        memory: X,
+        now: Instant,
+    ) -> Result<Self, StartError<S::Error>> {
+        let configuration = configuration::load(&mut storage)?;
+        let sessions = SessionTable::new(configuration.limits(), memory)?;
+        let raft = Raft::new(id, config, &configuration, storage, now)?;
+        // The log goes on where an earlier life of this node left off, tickets do not.
+        let next_ticket = ForwardTicket(config.seed.rotate_left(32) >> 1);
+        let core = Core { raft, machine, sessions, configuration, clock_entry: Index::ZERO };
+        Ok(Replica { core, transport, next_ticket })
+    }
+
+    /// Does all there is to do at `now`: takes in what has arrived, sends, saves, sends what that
+    /// released, applies. Gives the time at which to call again at the latest.
+    ///
+    /// A leader's messages go out before its own write, so that its disk and its followers' work
+    /// at the same time; what arrives meanwhile joins the next round.
+    ///
+    /// # Errors
+    /// The replica cannot go on. That is final: stop, and do not poll again.
+    pub fn poll(&mut self, now: Instant, observer: &mut impl Observer) -> Result<Instant, PollError<S::Error>> {
+        let taken = self.receive(now, observer);
+        self.core.raft.tick(now).later();
+        self.core.keep_time(now);
+        self.send()?;
+        if self.core.save()? {
+            self.send()?;
+        }
+        let applied_all = self.core.apply(observer)?;
+        self.send()?;
+        if taken == MESSAGES_PER_POLL_MAX || !applied_all {
+            return Ok(now);
+        }
+        Ok(self.core.raft.deadline())
+    }
+
+    fn receive(&mut self, now: Instant, observer: &mut impl Observer) -> usize {
+        for taken in 0..MESSAGES_PER_POLL_MAX {
+            let Some(message) = self.transport.receive() else { return taken };
+            let from = message.from;
+            if let Some(reply) = self.core.take(now, &message, observer) {
+                let term = self.core.raft.term();
+                let reply = Message { from: self.core.raft.id(), to: from, term, body: reply };
+                self.transport.send(&reply);
+            }
+        }
+        MESSAGES_PER_POLL_MAX
+    }
+
+    /// Forms messages for the links that can take them.
+    fn send(&mut self) -> Result<(), PollError<S::Error>> {
+        for position in 0..self.core.raft.members().len() {
+            let Some(&peer) = self.core.raft.members().get(position) else { break };
+            while let Some(room) = self.transport.room(peer) {
+                match self.core.raft.ready().message(peer, room).map_err(PollError::Storage)? {
+                    Some(message) => self.transport.send(&message),
+                    None => break,
+                }
+            }
+        }
+        self.transport.flush();
+        Ok(())
+    }
+
+    /// Appends an operation to the log, if this node leads. Poll the replica afterwards.
+    ///
+    /// # Errors
+    /// [`ProposeError`]: nothing was appended, and it will not be executed.
+    pub fn propose(
+        &mut self,
+        now: Instant,
+        secret: Option<Nonce>,
+        operation: &Operation<'_>,
+    ) -> Result<EntryId, ProposeError> {
+        self.core.propose(now, secret, operation)
+    }
+
+    /// Sends an operation to the leader, which is another node. The observer is told the answer
+    /// under the ticket; it may be lost like any message, and then nothing is known.
+    ///
+    /// # Errors
+    /// [`ProposeError`]: nothing was sent, and it will not be executed.
+    pub fn forward(&mut self, secret: Option<Nonce>, operation: &Operation<'_>) -> Result<ForwardTicket, ProposeError> {
+        let (id, term) = (self.core.raft.id(), self.core.raft.term());
+        let leader = self.core.raft.leader().filter(|&leader| leader != id);
+        let leader = leader.ok_or(ProposeError::NotLeader { leader: None })?;
+        if self.transport.room(leader).is_none_or(|room| room < operation.command().len()) {
+            return Err(ProposeError::Busy);
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket = ForwardTicket(ticket.0.wrapping_add(1));
+        let body = Body::Forward { ticket, secret, operation: *operation };
+        self.transport.send(&Message { from: id, to: leader, term, body });
+        Ok(ticket)
+    }
+
+    /// Begins a linearizable read, on any node. Poll the replica, and query the state machine once
+    /// [`Replica::read_state`] says so.
+    ///
+    /// # Errors
+    /// [`ProposeError`]: there is no leader that could confirm it now.
+    pub fn read(&mut self, now: Instant) -> Result<ReadId, ProposeError> {
+        let (read, ready) = self.core.raft.read(now)?;
+        ready.later();
+        Ok(read)
+    }
+
+    /// What has become of a read.
+    #[must_use]
+    pub fn read_state(&self, read: ReadId) -> ReadState {
+        self.core.raft.read_state(read)
+    }
+
+    /// The state machine, to query it.
+    #[must_use]
+    pub fn machine(&self) -> &M {
+        &self.core.machine
+    }
+
+    /// The session table, to look at.
+    #[must_use]
+    pub fn sessions(&self) -> &SessionTable<X> {
+        &self.core.sessions
+    }
+
+    /// The consensus part, to look at.
+    #[must_use]
+    pub fn raft(&self) -> &Raft<S, NODES> {
+        &self.core.raft
+    }
+
+    /// The cluster's configuration.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.core.configuration
+    }
+
+    /// The transport, to wait for it.
+    pub fn transport_mut(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
+    /// How the node is.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        let (status, metrics) = (self.core.raft.status(), self.core.raft.storage().metrics());
+        let (sessions, counters) = (&self.core.sessions, self.core.sessions.counters());
+        NodeStatus {
+            node: status.id,
+            role: status.role,
+            term: status.term,
+            leader: status.leader,
+            last: status.last,
+            saved: status.saved,
+            commit: status.commit,
+            applied: status.applied,
+            cluster_time: sessions.time(),
+            sessions: sessions.sessions(),
+            sessions_max: self.core.configuration.limits().sessions,
+            session_bytes: sessions.bytes() as u64,
+            executed: counters.executed,
+            replayed: counters.replayed,
+            refused: counters.refused,
+            elections_won: status.elections_won,
+            syncs: metrics.syncs,
+            entries_synced: metrics.entries_synced,
+            bytes_written: metrics.bytes_written,
+        }
+    }
+}
+
+impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, M, X, NODES> {
+    /// Handles a message; gives the reply to a forwarded operation.
+    fn take(&mut self, now: Instant, message: &Message<'_>, observer: &mut impl Observer) -> Option<Body<'static>> {
+        match &message.body {
+            Body::Forward { ticket, secret, operation } => {
+                let outcome = self.propose(now, *secret, operation);
+                return Some(Body::Forwarded { ticket: *ticket, outcome });
+            }
+            Body::Forwarded { ticket, outcome } => observer.forwarded(*ticket, *outcome),
+            _ => match self.raft.step(now, message) {
+                Ok(ready) => ready.later(),
+                Err(error) => observer.ignored(message.from, error),
+            },
+        }
+        None
+    }
+
+    fn propose(
+        &mut self,
+        now: Instant,
+        secret: Option<Nonce>,
+        operation: &Operation<'_>,
+    ) -> Result<EntryId, ProposeError> {
+        // Until it has applied the start of its term, a leader's table lacks sessions that earlier
+        // leaders opened, and it could not tell a wrong secret.
+        if self.raft.term_start().is_some_and(|start| self.raft.last_applied() < start) {
+            return Err(ProposeError::NotReady);
+        }
+        if let Some(session) = operation.session()
+            && self.raft.role() == RoleName::Leader
+        {
+            // An unknown session is for the log to refuse: this table may lag behind it.
+            let wrong = match secret {
+                Some(secret) => self.sessions.check_secret(session, secret) == SecretCheck::Wrong,
+                None => true,
+            };
+            if wrong {
+                return Err(ProposeError::WrongSecret);
+            }
+        }
+        let mut head = [0; OPERATION_HEAD_BYTES_MAX];
+        let (head, command) = operation.encode(&mut head);
+        let (id, ready) = self.raft.propose(now, EntryKind::Operation, &[head, command])?;
+        ready.later();
+        Ok(id)
+    }
+
+    /// Lets sessions expire in an idle cluster: a leader with one that is due commits an entry that
+    /// carries nothing but its cluster time.
+    fn keep_time(&mut self, now: Instant) {
+        let applied = self.raft.last_applied();
+        if self.raft.term_start().is_none_or(|start| applied < start) || applied < self.clock_entry {
+            return;
+        }
+        let Some(time) = self.raft.cluster_time(now) else { return };
+        let due = self.sessions.next_expiry().is_some_and(|expiry| time > expiry);
+        // Entries under way carry the time too.
+        if due
+            && applied == self.raft.storage().last().index
+            && let Ok((id, ready)) = self.raft.propose(now, EntryKind::Clock, &[])
+        {
+            ready.later();
+            self.clock_entry = id.index;
+        }
+    }
+
+    /// Makes durable what is not; gives whether anything has become so.
+    fn save(&mut self) -> Result<bool, PollError<S::Error>> {
+        let before = self.raft.ready().to_save();
+        if before.is_some() {
+            self.raft.storage_mut().flush().map_err(PollError::Storage)?;
+        }
+        let saved = self.raft.storage_mut().saved().map_err(PollError::Storage)?;
+        let after = self.raft.saved(saved).to_save();
+        Ok(before != after)
+    }
+
+    /// Applies what is committed; gives whether that was all.
+    fn apply(&mut self, observer: &mut impl Observer) -> Result<bool, PollError<S::Error>> {
+        for _ in 0..APPLY_READS_MAX {
+            let Some(range) = self.raft.ready().apply() else { return Ok(true) };
+            let records = match self.raft.storage_mut().read(*range.start(), *range.end(), APPLY_BYTES) {
+                Ok(records) => records,
+                Err(ReadError::Failed(error)) => return Err(PollError::Storage(error)),
+                Err(ReadError::Missing(index)) => panic!("entry {index} is to be applied and is not in the log"),
+            };
+            for entry in records.iter() {
+                let outcome = apply_entry(&mut self.sessions, &mut self.machine, &entry)
+                    .map_err(|_| PollError::UnknownOperation { index: entry.header.index })?;
+                observer.applied(entry.header.id(), outcome);
+            }
+            let last = records.last().index;
+            self.raft.applied(last).later();
+        }
+        Ok(self.raft.ready().apply().is_none())
+    }
+}
+
+fn apply_entry<'t, M: StateMachine, X: SessionMemory>(
+    sessions: &'t mut SessionTable<X>,
+    machine: &mut M,
+    entry: &Entry<'_>,
+) -> Result<Option<Outcome<'t>>, OperationError> {
+    sessions.advance(entry.header.time);
+    if entry.header.kind != EntryKind::Operation {
+        return Ok(None);
+    }
+    let operation = Operation::decode(entry.payload)?;
+    Ok(Some(sessions.apply(entry.header.index, operation, machine)))
+}
+
+/// Why a replica cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PollError<E> {
+    /// The storage failed.
+    #[error("the storage failed")]
+    Storage(#[source] E),
+    /// A committed operation is of a kind that this version does not know. If it went on without
+    /// it, the replica would part from the others.
+    #[error("entry {index} holds an operation that this version does not know; run a newer one")]
+    UnknownOperation {
+        /// The entry.
+        index: Index,
+    },
+}
+
+/// Why a replica could not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum StartError<E> {
+    /// The log's first entry could not be read.
+    #[error(transparent)]
+    Load(#[from] LoadError<E>),
+    /// The memory for sessions is less than the cluster's limits need.
+    #[error(transparent)]
+    Capacity(#[from] CapacityError),
+    /// Settings, id or storage do not fit.
+    #[error(transparent)]
+    Raft(#[from] NewError<E>),
+}

@@ -1,0 +1,237 @@
+//! A log in fixed memory: the storage of a device without a disk, and of tests.
+//!
+//! Records lie one behind the other in a ring of bytes; one that would cross the end begins at
+//! the start instead, so that a record is always one run of bytes. "Durable" means in memory:
+//! what is lost with the power is lost. A node whose ring forgets on restart must come back under
+//! a new identity, since it has forgotten its vote.
+
+use heapless::Deque;
+
+use crate::entry::{EntryHeader, HEADER_BYTES, Records};
+use crate::storage::{Full, HardState, ReadError, Saved, Storage};
+use crate::types::{ClusterTime, EntryId, Index, Term};
+
+/// A log of at most `ENTRIES` entries whose records have at most `BYTES` bytes together.
+#[derive(Clone, Debug)]
+pub struct RingLog<const ENTRIES: usize, const BYTES: usize> {
+    hard_state: HardState,
+    base: EntryId,
+    base_time: ClusterTime,
+    /// Invariant: consecutive indexes from `base.index + 1`, records in order of their places
+    /// around the ring.
+    entries: Deque<Place, ENTRIES>,
+    bytes: [u8; BYTES],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    term: Term,
+    time: ClusterTime,
+    start: usize,
+    end: usize,
+}
+
+/// The ring has no way to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Never {}
+
+impl core::fmt::Display for Never {
+    fn fmt(&self, _: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match *self {}
+    }
+}
+
+impl core::error::Error for Never {}
+
+impl<const ENTRIES: usize, const BYTES: usize> Default for RingLog<ENTRIES, BYTES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const ENTRIES: usize, const BYTES: usize> RingLog<ENTRIES, BYTES> {
+    /// An empty log.
+    #[must_use]
+    pub const fn new() -> Self {
+        const { assert!(ENTRIES > 0 && BYTES > HEADER_BYTES, "a log has room for an entry") };
+        RingLog {
+            hard_state: HardState { term: Term::ZERO, vote: None },
+            base: EntryId::ZERO,
+            base_time: ClusterTime(0),
+            entries: Deque::new(),
+            bytes: [0; BYTES],
+        }
+    }
+
+    /// Forgets the entries up to and including `index`, which must have been applied everywhere
+    /// they are still needed: a follower that lacks them can then only be helped by a snapshot.
+    pub fn compact(&mut self, index: Index) {
+        while self.base.index < index
+            && let Some(place) = self.entries.pop_front()
+        {
+            self.base = EntryId::new(place.term, self.base.index.next());
+            self.base_time = place.time;
+        }
+    }
+
+    fn place(&self, index: Index) -> Option<&Place> {
+        let position = index.0.checked_sub(self.base.index.0)?.checked_sub(1)?;
+        self.entries.iter().nth(usize::try_from(position).ok()?)
+    }
+
+    /// Where a record of so many bytes can begin.
+    fn room(&self, bytes: usize) -> Option<usize> {
+        let (first, last) = match (self.entries.front(), self.entries.back()) {
+            (Some(first), Some(last)) => (first.start, last.end),
+            _ => return (bytes <= BYTES).then_some(0),
+        };
+        if last > first {
+            // The free bytes lie behind the last record and before the first one.
+            if BYTES - last >= bytes { Some(last) } else { (first >= bytes).then_some(0) }
+        } else {
+            (first - last >= bytes).then_some(last)
+        }
+    }
+}
+
+impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTES> {
+    type Error = Never;
+
+    fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    fn base(&self) -> EntryId {
+        self.base
+    }
+
+    fn last(&self) -> EntryId {
+        match self.entries.back() {
+            Some(place) => EntryId::new(place.term, self.base.index.plus(self.entries.len() as u64)),
+            None => self.base,
+        }
+    }
+
+    fn last_time(&self) -> ClusterTime {
+        self.entries.back().map_or(self.base_time, |place| place.time)
+    }
+
+    fn term(&self, index: Index) -> Option<Term> {
+        if index == self.base.index { Some(self.base.term) } else { self.place(index).map(|place| place.term) }
+    }
+
+    fn read(&mut self, from: Index, through: Index, bytes_max: usize) -> Result<Records<'_>, ReadError<Never>> {
+        let first = *self.place(from).ok_or(ReadError::Missing(from))?;
+        let mut end = first.end;
+        let mut index = from.next();
+        while index <= through
+            && let Some(place) = self.place(index)
+            && place.start == end
+            && place.end - first.start <= bytes_max
+        {
+            end = place.end;
+            index = index.next();
+        }
+        let previous = EntryId::new(self.term(from.previous()).unwrap_or_default(), from.previous());
+        let bytes = self.bytes.get(first.start..end).expect("records lie within the ring");
+        Ok(Records::verified(previous, bytes).expect("the ring holds what was appended, in order"))
+    }
+
+    fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full> {
+        assert_eq!(header.index, self.last().index.next(), "entries are appended in order");
+        if self.entries.is_full() {
+            return Err(Full);
+        }
+        let start = self.room(header.record_bytes()).ok_or(Full)?;
+        let mut end = start;
+        let encoded = header.encode();
+        for part in core::iter::once(encoded.as_slice()).chain(parts.iter().copied()) {
+            let place = self.bytes.get_mut(end..end + part.len()).expect("the room was measured");
+            place.copy_from_slice(part);
+            end += part.len();
+        }
+        assert_eq!(end - start, header.record_bytes(), "the header tells the payload's length");
+        let place = Place { term: header.term, time: header.time, start, end };
+        self.entries.push_back(place).map_err(|_| Full)
+    }
+
+    fn truncate(&mut self, last: Index) {
+        assert!(last >= self.base.index, "compacted entries cannot be dropped");
+        while self.last().index > last {
+            self.entries.pop_back();
+        }
+    }
+
+    fn set_hard_state(&mut self, hard_state: HardState) {
+        self.hard_state = hard_state;
+    }
+
+    fn flush(&mut self) -> Result<(), Never> {
+        Ok(())
+    }
+
+    fn saved(&mut self) -> Result<Saved, Never> {
+        Ok(Saved { hard_state: self.hard_state, through: self.last() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::EntryKind;
+
+    type Small = RingLog<8, 160>;
+
+    fn append(log: &mut Small, term: u64, payload: &[u8]) -> Result<(), Full> {
+        let id = EntryId::new(Term(term), log.last().index.next());
+        let header = EntryHeader::new(id, ClusterTime(id.index.0), EntryKind::Operation, &[payload]).unwrap();
+        log.append(&header, &[payload])
+    }
+
+    fn read(log: &mut Small, from: u64, through: u64, bytes_max: usize) -> std::vec::Vec<u8> {
+        let records = log.read(Index(from), Index(through), bytes_max).unwrap();
+        records.iter().map(|entry| entry.payload[0]).collect()
+    }
+
+    #[test]
+    fn it_fills_refuses_and_goes_round() {
+        let mut log = Small::new();
+        for payload in [b"aaaaaaaa", b"bbbbbbbb", b"cccccccc", b"dddddddd"] {
+            append(&mut log, 1, payload).unwrap();
+        }
+        assert_eq!(append(&mut log, 1, b"e"), Err(Full));
+        assert_eq!(read(&mut log, 1, 4, 1000), b"abcd");
+        log.compact(Index(2));
+        append(&mut log, 2, b"eeeeeeee").unwrap();
+        append(&mut log, 2, b"f").unwrap();
+        assert_eq!(append(&mut log, 2, b"g"), Err(Full));
+        assert_eq!(read(&mut log, 3, 6, 1000), b"cd", "a read ends where the ring wraps");
+        assert_eq!(read(&mut log, 5, 6, 1000), b"ef");
+        assert_eq!(log.read(Index(2), Index(6), 1000), Err(ReadError::Missing(Index(2))));
+        assert_eq!((log.term(Index(2)), log.term(Index(1))), (Some(Term(1)), None));
+        assert_eq!(log.last(), EntryId::new(Term(2), Index(6)));
+    }
+
+    #[test]
+    fn reads_keep_to_their_bounds_but_give_one_entry() {
+        let mut log = Small::new();
+        for payload in [b"a", b"b", b"c"] {
+            append(&mut log, 1, payload).unwrap();
+        }
+        assert_eq!(read(&mut log, 1, 3, 0), b"a");
+        assert_eq!(read(&mut log, 1, 3, 66), b"ab");
+        assert_eq!(read(&mut log, 2, 2, 1000), b"b");
+    }
+
+    #[test]
+    fn a_truncated_tail_is_replaced() {
+        let mut log = Small::new();
+        for payload in [b"a", b"b", b"c"] {
+            append(&mut log, 1, payload).unwrap();
+        }
+        log.truncate(Index(1));
+        append(&mut log, 2, b"x").unwrap();
+        assert_eq!(read(&mut log, 1, 9, 1000), b"ax");
+        assert_eq!(log.last_time(), ClusterTime(2));
+    }
+}

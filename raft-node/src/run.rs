@@ -1,0 +1,248 @@
+//! The event loop: one thread, one replica.
+
+use raft_core::client::protocol::{Consistency, NotExecuted, Request, RequestBody, Response, ResponseBody, RoleName};
+use raft_core::machine::StateMachine;
+use raft_core::message::{ForwardTicket, ProposeError};
+use raft_core::raft::ReadState;
+use raft_core::replica::{PollError, Replica};
+use raft_core::session::memory::HeapMemory;
+use raft_core::session::operation::Operation;
+use raft_core::session::owned::OwnedOutcome;
+use raft_core::storage::Storage;
+use raft_core::transport::Network;
+use raft_core::types::{EntryId, Instant, NodeId, Nonce, Term};
+
+use crate::answer::{Answering, BoundedVec, answer_query, fail};
+use crate::clock::Clock;
+use crate::handle::{Failed, Letter};
+use crate::mailbox::Mailbox;
+use crate::options::NodeOptions;
+use crate::waiting::{Origin, Query, Waiter, Waiting};
+
+/// The most members of a cluster that a node can run in.
+pub(crate) const NODES_MAX: usize = raft_core::configuration::MEMBERS_MAX;
+
+/// The most requests of clients that one turn of the loop takes in.
+const REQUESTS_PER_TURN_MAX: usize = 4096;
+
+/// Why the loop ended before it was asked to.
+#[derive(Debug)]
+pub(crate) enum LoopError<S, N> {
+    Replica(PollError<S>),
+    Network(N),
+}
+
+/// The loop's state: the replica, and all that is between it and those who ask.
+pub(crate) struct Loop<S, N: Network, M, C> {
+    pub(crate) replica: Replica<S, N::Peers, M, HeapMemory, NODES_MAX>,
+    pub(crate) network: N,
+    pub(crate) clock: C,
+    pub(crate) mailbox: Mailbox<Letter>,
+    pub(crate) options: NodeOptions,
+    pub(crate) waiting: Waiting,
+    /// Letters being read; kept for its memory.
+    pub(crate) letters: Vec<Letter>,
+    /// The answer to a query, while it is written; kept for its memory.
+    pub(crate) answer: BoundedVec,
+    /// The time by which the node stops, once it was asked to.
+    pub(crate) stop_at: Option<Instant>,
+    /// What was logged last.
+    pub(crate) logged: (RoleName, Term, Option<NodeId>),
+}
+
+/// Where an operation has been put.
+enum Place {
+    Entry(EntryId),
+    Forwarded(ForwardTicket),
+}
+
+impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
+    pub(crate) fn run(&mut self) -> Result<(), LoopError<S::Error, N::Error>> {
+        let mut next = self.clock.now();
+        loop {
+            let timeout = next.since(self.clock.now());
+            self.network.wait(self.replica.transport_mut(), Some(timeout)).map_err(LoopError::Network)?;
+            let now = self.clock.now();
+            self.read_letters(now);
+            self.read_requests(now);
+            let applied = self.replica.raft().last_applied();
+            let mut answering = Answering { waiting: &mut self.waiting, network: &mut self.network, applied };
+            next = self.replica.poll(now, &mut answering).map_err(LoopError::Replica)?;
+            self.answer_reads();
+            self.give_up(now);
+            self.network.flush();
+            self.log_changes();
+            if let Some(at) = self.stop_at {
+                if now >= at || !self.waiting.has_operations() {
+                    return Ok(());
+                }
+                next = next.min(at);
+            }
+        }
+    }
+
+    /// Takes in what callers of the handle have asked.
+    fn read_letters(&mut self, now: Instant) {
+        let mut letters = core::mem::take(&mut self.letters);
+        self.mailbox.take(&mut letters);
+        for letter in letters.drain(..) {
+            match letter {
+                Letter::Operate { secret, operation, answer } => {
+                    let place = self
+                        .replica_and_room()
+                        .and_then(|replica| submit(replica, now, true, secret, &operation.borrow()));
+                    self.wait_for(now, place, Origin::Caller(answer));
+                }
+                Letter::Query { consistency, query, answer } => {
+                    self.query(now, true, consistency, query, Origin::Caller(answer));
+                }
+                // A caller that has gone wants no answer.
+                Letter::Status { answer } => drop(answer.send(Ok(self.replica.status()))),
+                Letter::Stop => {
+                    self.stop_at.get_or_insert(now.after(self.options.stop_timeout));
+                }
+            }
+        }
+        self.letters = letters;
+    }
+
+    /// Takes in what clients of the network have asked.
+    fn read_requests(&mut self, now: Instant) {
+        for _ in 0..REQUESTS_PER_TURN_MAX {
+            let full = self.refusal();
+            let Some((client, Request { id, forward, body })) = self.network.request() else { return };
+            match body {
+                RequestBody::Operate { secret, operation } => {
+                    let place = match full {
+                        Some(reason) => Err(reason),
+                        None => submit(&mut self.replica, now, forward, secret, &operation),
+                    };
+                    self.wait_for(now, place, Origin::Client(client, id));
+                }
+                RequestBody::Query { consistency, query } => {
+                    let query = query.0.to_vec();
+                    self.query(now, forward, consistency, query, Origin::Client(client, id));
+                }
+                RequestBody::Status => {
+                    let body = ResponseBody::Status(self.replica.status());
+                    self.network.respond(client, &Response { id, body });
+                }
+                _ => self.fail(Origin::<()>::Client(client, id), NotExecuted::Unsupported),
+            }
+        }
+    }
+
+    /// Why nothing more can be taken, if so.
+    fn refusal(&self) -> Option<NotExecuted> {
+        if self.stop_at.is_some() {
+            return Some(NotExecuted::Stopping);
+        }
+        let full = self.waiting.len() >= self.options.waiting_requests_max;
+        full.then_some(NotExecuted::Refused(ProposeError::Busy))
+    }
+
+    #[allow(clippy::type_complexity, reason = "the replica's type is written out once more nowhere else")]
+    fn replica_and_room(&mut self) -> Result<&mut Replica<S, N::Peers, M, HeapMemory, NODES_MAX>, NotExecuted> {
+        match self.refusal() {
+            Some(reason) => Err(reason),
+            None => Ok(&mut self.replica),
+        }
+    }
+
+    fn wait_for(&mut self, since: Instant, place: Result<Place, NotExecuted>, origin: Origin<OwnedOutcome>) {
+        match place {
+            Ok(Place::Entry(key)) => self.waiting.proposed(Waiter { key, since, origin }),
+            Ok(Place::Forwarded(key)) => self.waiting.forwarded(Waiter { key, since, origin }),
+            Err(reason) => self.fail(origin, reason),
+        }
+    }
+
+    fn query(
+        &mut self,
+        now: Instant,
+        forward: bool,
+        consistency: Consistency,
+        bytes: Vec<u8>,
+        origin: Origin<Vec<u8>>,
+    ) {
+        if let Some(reason) = self.refusal() {
+            return self.fail(origin, reason);
+        }
+        if consistency == Consistency::Stale {
+            return self.answer(&bytes, origin);
+        }
+        if !forward && self.replica.raft().role() != RoleName::Leader {
+            let leader = self.replica.raft().leader();
+            return self.fail(origin, NotExecuted::Refused(ProposeError::NotLeader { leader }));
+        }
+        match self.replica.read(now) {
+            Ok(read) => self.waiting.reads.push_back(Waiter { key: Query { read, bytes }, since: now, origin }),
+            Err(error) => self.fail(origin, NotExecuted::Refused(error)),
+        }
+    }
+
+    /// Answers the queries whose reads have been confirmed, or cannot be any more.
+    fn answer_reads(&mut self) {
+        while let Some(waiter) = self.waiting.reads.front() {
+            let state = self.replica.read_state(waiter.key.read);
+            if state == ReadState::Waiting {
+                return;
+            }
+            let Some(Waiter { key, origin, .. }) = self.waiting.reads.pop_front() else { return };
+            match state {
+                ReadState::Ready => self.answer(&key.bytes, origin),
+                _ => self.fail(origin, NotExecuted::Unconfirmed),
+            }
+        }
+    }
+
+    fn answer(&mut self, query: &[u8], origin: Origin<Vec<u8>>) {
+        self.answer.clear();
+        self.replica.machine().query(query, &mut self.answer);
+        answer_query(&mut self.network, origin, &self.answer);
+    }
+
+    fn fail<T>(&mut self, origin: Origin<T>, reason: NotExecuted) {
+        fail(&mut self.network, Some(self.replica.configuration()), origin, Failed::NotExecuted(reason));
+    }
+
+    /// Answers those who have waited for too long.
+    fn give_up(&mut self, now: Instant) {
+        let before = Instant(now.0.saturating_sub(self.options.request_timeout.0));
+        while let Some(origin) = self.waiting.take_overdue(before) {
+            fail(&mut self.network, None, origin, Failed::Unknown);
+        }
+        while self.waiting.reads.front().is_some_and(|waiter| waiter.since < before) {
+            if let Some(waiter) = self.waiting.reads.pop_front() {
+                self.fail(waiter.origin, NotExecuted::Unconfirmed);
+            }
+        }
+    }
+
+    fn log_changes(&mut self) {
+        let raft = self.replica.raft();
+        let now = (raft.role(), raft.term(), raft.leader());
+        if now != self.logged {
+            self.logged = now;
+            let (role, term, leader) = (now.0.as_str(), now.1.0, now.2.map(NodeId::get));
+            tracing::info!(node = raft.id().get(), role, term, leader, commit = raft.commit().0, "role");
+        }
+    }
+}
+
+/// Brings an operation into the log of the leader, be it here or elsewhere.
+fn submit<S: Storage, T: raft_core::transport::Transport, M: StateMachine>(
+    replica: &mut Replica<S, T, M, HeapMemory, NODES_MAX>,
+    now: Instant,
+    forward: bool,
+    secret: Option<Nonce>,
+    operation: &Operation<'_>,
+) -> Result<Place, NotExecuted> {
+    match replica.propose(now, secret, operation) {
+        Ok(entry) => Ok(Place::Entry(entry)),
+        Err(ProposeError::NotLeader { leader: Some(_) }) if forward => {
+            replica.forward(secret, operation).map(Place::Forwarded).map_err(NotExecuted::Refused)
+        }
+        Err(error) => Err(NotExecuted::Refused(error)),
+    }
+}

@@ -1,0 +1,168 @@
+//! Starting a node and waiting for its end.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use raft_core::configuration::{self, BootstrapError, LoadError};
+use raft_core::machine::StateMachine;
+use raft_core::replica::{self, PollError, Replica};
+use raft_core::session::memory::{CapacityError, HeapMemory};
+use raft_core::storage::Storage;
+use raft_core::transport::Network;
+use raft_core::types::{EntryId, Index};
+use thiserror::Error;
+
+use crate::answer::BoundedVec;
+use crate::clock::Clock;
+use crate::handle::Handle;
+use crate::mailbox::mailbox;
+use crate::options::NodeOptions;
+use crate::run::{Loop, LoopError};
+use crate::waiting::Waiting;
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node<S, N> {
+    handle: Handle,
+    thread: JoinHandle<Result<(), LoopError<S, N>>>,
+}
+
+/// Starts a node on a thread of its own. An empty storage is given its first entry, by
+/// [`NodeOptions::create`].
+///
+/// # Errors
+/// [`StartError`] says what does not fit; the storage is as it was, or has its first entry.
+pub fn start<S, N, M, C>(
+    mut options: NodeOptions,
+    mut storage: S,
+    network: N,
+    peers: N::Peers,
+    machine: M,
+    clock: C,
+) -> Result<Node<S::Error, N::Error>, StartError<S::Error>>
+where
+    S: Storage + Send + 'static,
+    S::Error: Error + Send + 'static,
+    N: Network + Send + 'static,
+    N::Peers: Send + 'static,
+    N::Error: Error + Send + 'static,
+    M: StateMachine + Send + 'static,
+    C: Clock + Send + 'static,
+{
+    create(&options, &mut storage)?;
+    let limits = configuration::load(&mut storage)?.limits();
+    let memory = HeapMemory::new(&limits, options.answer_bytes_max)?;
+    if options.raft.seed == 0 {
+        options.raft.seed = getrandom::u64().map_err(|_| StartError::Random)?;
+    }
+    let replica = Replica::new(options.id, options.raft, storage, peers, machine, memory, clock.now())?;
+    let (slot, letters) = mailbox(options.mailbox_letters_max);
+    let handle = Handle::new(slot, Arc::new(network.waker()));
+    let raft = replica.raft();
+    let mut event_loop = Loop {
+        logged: (raft.role(), raft.term(), raft.leader()),
+        replica,
+        network,
+        clock,
+        mailbox: letters,
+        waiting: Waiting::default(),
+        letters: Vec::new(),
+        answer: BoundedVec::new(options.query_bytes_max),
+        stop_at: None,
+        options,
+    };
+    let name = format!("raft-{}", event_loop.options.id);
+    let thread = thread::Builder::new().name(name).spawn(move || event_loop.run()).map_err(StartError::Thread)?;
+    Ok(Node { handle, thread })
+}
+
+/// Gives an empty storage its first entry, and checks that another one begins with it.
+fn create<S: Storage>(options: &NodeOptions, storage: &mut S) -> Result<(), StartError<S::Error>> {
+    let Some(wanted) = &options.create else { return Ok(()) };
+    if storage.last() == EntryId::ZERO {
+        configuration::bootstrap(storage, wanted)?;
+        storage.flush().map_err(StartError::Storage)?;
+        while storage.saved().map_err(StartError::Storage)?.through.index < Index::FIRST {
+            thread::yield_now();
+        }
+    }
+    if configuration::load(storage)? == *wanted { Ok(()) } else { Err(StartError::OtherConfiguration) }
+}
+
+impl<S: Error, N: Error> Node<S, N> {
+    /// The handle to talk to it through.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits for the node's end.
+    ///
+    /// # Errors
+    /// [`Stopped`]: it ended without being asked to. Its data is as it was when it failed; start
+    /// it again once the cause is gone.
+    pub fn join(self) -> Result<(), Stopped<S, N>> {
+        match self.thread.join() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(LoopError::Replica(error))) => Err(Stopped::Replica(error)),
+            Ok(Err(LoopError::Network(error))) => Err(Stopped::Network(error)),
+            Err(_) => Err(Stopped::Panicked),
+        }
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Why a node could not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError<S> {
+    /// An empty storage could not be given its first entry.
+    #[error(transparent)]
+    Create(#[from] BootstrapError),
+    /// The storage begins with another configuration than the one asked for.
+    #[error(
+        "the data belongs to a cluster that was created with other members or limits; \
+         start the node with those, or give it an empty directory"
+    )]
+    OtherConfiguration,
+    /// The first entry could not be read.
+    #[error(transparent)]
+    Load(#[from] LoadError<S>),
+    /// The limits of the cluster are more than this machine can hold.
+    #[error(transparent)]
+    Capacity(#[from] CapacityError),
+    /// The replica could not be made.
+    #[error(transparent)]
+    Replica(#[from] replica::StartError<S>),
+    /// The storage failed.
+    #[error("the storage failed")]
+    Storage(#[source] S),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// The system gives no thread.
+    #[error("the node's thread could not be started")]
+    Thread(#[source] io::Error),
+}
+
+/// Why a node ended without being asked to.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Stopped<S, N> {
+    /// The replica cannot go on.
+    #[error(transparent)]
+    Replica(PollError<S>),
+    /// The network failed.
+    #[error("the network failed")]
+    Network(#[source] N),
+    /// The state machine or an invariant of the node panicked.
+    #[error("the node's thread panicked; the message stands above")]
+    Panicked,
+}
