@@ -143,7 +143,7 @@ impl Fact {
                 sequence: Sequence(u64::from_le_bytes(*sequence)),
                 index: Index(u64::from_le_bytes(*index)),
                 fingerprint: Fingerprint { crc: u32::from_le_bytes(*crc), length: u32::from_le_bytes(*command_bytes) },
-                answer: if length == TOO_LONG { None } else { Some(usize::try_from(length).ok()?) },
+                answer: if length == TOO_LONG { None } else { Some(usize::try_from(length).unwrap_or(usize::MAX)) },
             })
         };
         fields().expect("the head holds all its fields")

@@ -12,3 +12,5 @@ pub mod operation;
 #[cfg(feature = "alloc")]
 pub mod owned;
 pub mod table;
+#[cfg(test)]
+mod tests;
