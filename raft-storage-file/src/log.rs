@@ -1,0 +1,200 @@
+//! The log in memory: its ends, the terms of its entries, where on disk they lie, and its tail.
+
+use raft_core::entry::{EntryHeader, RecordError, Records};
+use raft_core::storage::HardState;
+use raft_core::types::{ClusterTime, EntryId, Index, Term};
+
+use crate::cache::Cache;
+
+/// How far apart two marks are, in bytes: what a read from disk has to skip at most, against some
+/// 40 bytes of memory for each.
+const MARK_BYTES: u64 = 64 << 10;
+
+/// Where on disk an entry lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The entry's index.
+    pub(crate) index: Index,
+    /// The segment.
+    pub(crate) segment: u64,
+    /// Where in it the record starts.
+    pub(crate) offset: u64,
+    /// Where the batch that holds the record ends.
+    pub(crate) batch_end: u64,
+}
+
+/// What is known of the log without the disk. Changes of it are what a flush makes durable.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) hard_state: HardState,
+    pub(crate) base: EntryId,
+    /// Invariant: the term of `last.index` by `terms` is `last.term`.
+    pub(crate) last: EntryId,
+    pub(crate) last_time: ClusterTime,
+    /// Whether `last_time` is: not after a truncation to an entry that is only on disk.
+    pub(crate) last_time_known: bool,
+    /// The first index of every run of entries of one term, from the base on. Never empty.
+    terms: Vec<(Index, Term)>,
+    /// By index. The entries from one mark up to the next one lie one behind the other on disk.
+    marks: Vec<Mark>,
+    /// Whether the next batch with entries will stand right behind the last one: not after a
+    /// truncation, when entries that are dropped stand between them.
+    continues: bool,
+    pub(crate) cache: Cache,
+}
+
+impl Log {
+    /// A log that holds nothing behind `base`.
+    pub(crate) fn new(base: EntryId, hard_state: HardState, cache_bytes: usize) -> Log {
+        Log {
+            hard_state,
+            base,
+            last: base,
+            last_time: ClusterTime::default(),
+            last_time_known: true,
+            terms: vec![(base.index, base.term)],
+            marks: Vec::new(),
+            continues: true,
+            cache: Cache::new(base.index.next(), cache_bytes),
+        }
+    }
+
+    pub(crate) fn term(&self, index: Index) -> Option<Term> {
+        if index < self.base.index || index > self.last.index {
+            return None;
+        }
+        let runs = self.terms.partition_point(|&(first, _)| first <= index);
+        self.terms.get(runs.checked_sub(1)?).map(|&(_, term)| term)
+    }
+
+    pub(crate) fn id(&self, index: Index) -> Option<EntryId> {
+        Some(EntryId::new(self.term(index)?, index))
+    }
+
+    /// Whether `id` is an entry of the log, or its base.
+    pub(crate) fn holds(&self, id: EntryId) -> bool {
+        self.term(id.index) == Some(id.term)
+    }
+
+    pub(crate) fn push(&mut self, header: &EntryHeader, encoded: &[u8], payload: &[&[u8]]) {
+        let id = header.id();
+        assert!(id.index == self.last.index.next(), "the caller has checked that the entry follows the last one");
+        assert!(id.term >= self.last.term, "the caller has checked that terms do not go down");
+        if id.term != self.last.term || self.last.index == self.base.index {
+            self.terms.push((id.index, id.term));
+        }
+        self.cache.push(encoded, payload);
+        (self.last, self.last_time, self.last_time_known) = (id, header.time, true);
+    }
+
+    /// Appends the records of a batch, whose checksum is right: `Err` if they do not follow the
+    /// last entry.
+    pub(crate) fn push_records(&mut self, bytes: &[u8]) -> Result<u32, RecordError> {
+        let records = Records::verified(self.last, bytes)?;
+        for entry in records.iter() {
+            self.push(&entry.header, &entry.header.encode(), &[entry.payload]);
+        }
+        Ok(records.entries())
+    }
+
+    /// Drops the entries behind `last`, at or behind the base. The cluster time of the last entry
+    /// is the caller's to set if it is not in the cache.
+    pub(crate) fn truncate(&mut self, last: Index) {
+        assert!(last >= self.base.index, "the caller has checked that the base is kept");
+        let Some(id) = self.id(last) else { return };
+        let runs = self.terms.partition_point(|&(first, _)| first <= last);
+        self.terms.truncate(runs.max(1));
+        let marks = self.marks.partition_point(|mark| mark.index <= last);
+        self.marks.truncate(marks);
+        self.continues = false;
+        let time = self.cache.time(last);
+        self.cache.truncate(last);
+        self.last = id;
+        let base_time = (last == self.base.index).then(ClusterTime::default);
+        self.last_time_known = time.or(base_time).is_some();
+        self.last_time = time.or(base_time).unwrap_or_default();
+    }
+
+    /// Takes note that the entries from `first` to the last, all in the cache, lie in one batch
+    /// whose records start at `offset`.
+    pub(crate) fn mark(&mut self, first: Index, segment: u64, offset: u64) {
+        let records_bytes = self.cache.tail(first).len() as u64;
+        let batch_end = offset.saturating_add(records_bytes);
+        let near = |mark: &Mark| mark.segment == segment && offset < mark.offset.saturating_add(MARK_BYTES);
+        if !(self.continues && self.marks.last().is_some_and(near)) {
+            self.marks.push(Mark { index: first, segment, offset, batch_end });
+        }
+        self.continues = true;
+        let (mut index, mut at) = (first, offset);
+        while let Some((next, bytes)) = self.cache.further(index, MARK_BYTES) {
+            (index, at) = (next, at.saturating_add(bytes));
+            self.marks.push(Mark { index, segment, offset: at, batch_end });
+        }
+    }
+
+    /// The last mark at or before `index`, and the last index that lies behind it without a break.
+    pub(crate) fn locate(&self, index: Index) -> Option<(Mark, Index)> {
+        let before = self.marks.partition_point(|mark| mark.index <= index);
+        let mark = self.marks.get(before.checked_sub(1)?)?;
+        let through = self.marks.get(before).map_or(self.last.index, |next| next.index.previous());
+        Some((*mark, through))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raft_core::entry::EntryKind;
+
+    fn push(log: &mut Log, term: u64, payload: &[u8]) {
+        let id = EntryId::new(Term(term), log.last.index.next());
+        let time = ClusterTime(id.index.0 * 10);
+        let header = EntryHeader::new(id, time, EntryKind::Operation, &[payload]).unwrap();
+        log.push(&header, &header.encode(), &[payload]);
+    }
+
+    fn log_of_terms(terms: &[u64]) -> Log {
+        let mut log = Log::new(EntryId::ZERO, HardState::default(), 1 << 20);
+        for &term in terms {
+            push(&mut log, term, b"x");
+        }
+        log
+    }
+
+    #[test]
+    fn terms_are_those_of_every_entry() {
+        let terms = [1, 1, 2, 4, 4];
+        let mut log = log_of_terms(&terms);
+        for (index, &term) in (1..).zip(&terms) {
+            assert_eq!(log.term(Index(index)), Some(Term(term)));
+        }
+        assert_eq!((log.term(Index(0)), log.term(Index(6))), (Some(Term(0)), None));
+        log.truncate(Index(2));
+        assert_eq!((log.last, log.last_time), (EntryId::new(Term(1), Index(2)), ClusterTime(20)));
+        assert_eq!(log.term(Index(3)), None);
+        push(&mut log, 5, b"y");
+        assert!(log.holds(EntryId::new(Term(5), Index(3))));
+        assert!(!log.holds(EntryId::new(Term(2), Index(3))));
+        log.truncate(Index(0));
+        assert_eq!((log.last, log.last_time), (EntryId::ZERO, ClusterTime(0)));
+    }
+
+    #[test]
+    fn marks_follow_truncations_and_stand_in_long_batches() {
+        let mut log = log_of_terms(&[]);
+        for _ in 0..4 {
+            push(&mut log, 1, &[7; 40 << 10]);
+        }
+        log.mark(Index(1), 1, 216);
+        let record = (40 << 10) + 32;
+        let third = Mark { index: Index(3), segment: 1, offset: 216 + 2 * record, batch_end: 216 + 4 * record };
+        assert_eq!(log.locate(Index(4)), Some((third, Index(4))));
+        assert_eq!(log.locate(Index(2)).unwrap().1, Index(2));
+        log.truncate(Index(3));
+        push(&mut log, 2, b"other");
+        log.mark(Index(4), 1, 900_000);
+        assert_eq!(log.locate(Index(3)), Some((third, Index(3))));
+        assert_eq!(log.locate(Index(4)).unwrap().0.offset, 900_000);
+        assert_eq!(log.locate(Index(0)), None);
+    }
+}

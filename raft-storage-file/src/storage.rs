@@ -1,0 +1,294 @@
+//! [`FileStorage`]: the log in memory, and what brings it to disk.
+
+use raft_core::entry::{EntryHeader, Records};
+use raft_core::storage::{Full, HardState, ReadError, Saved, Storage};
+use raft_core::types::{ClusterTime, EntryId, Index, Term};
+
+use crate::directory::Directory;
+use crate::disk::DiskReader;
+use crate::error::StorageError;
+use crate::files::Files;
+use crate::format::{BATCH_HEADER_BYTES, FIRST_BATCH, Identity};
+use crate::log::Log;
+use crate::options::Options;
+use crate::recovery::{Recovered, hard_state_follows};
+use crate::segment::{BatchFrame, Beginning, Segment};
+use crate::spare::Spare;
+
+mod open;
+#[cfg(test)]
+mod tests;
+
+/// How much of a segment is kept free of entries when there is no room for another segment, so that
+/// votes can still be saved: enough for some fifty of them.
+const RESERVE_BYTES: u64 = 8 << 10;
+
+/// The buffer of a batch is given back when it has become longer than this.
+const BUFFER_BYTES_MAX: usize = 4 << 20;
+
+/// What a storage has done since it was opened. Entries per sync are `entries / syncs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Flushes that had something to save, each of which was one sync.
+    pub syncs: u64,
+    /// Entries that they saved.
+    pub entries: u64,
+    /// Bytes that they wrote.
+    pub bytes: u64,
+    /// New segments that were begun; each is three syncs more.
+    pub rotations: u64,
+    /// Reads that had to go to the disk.
+    pub disk_reads: u64,
+}
+
+/// The log, hard state and identity of one node, in one directory.
+///
+/// [`FileStorage::create`], [`FileStorage::open`] and [`FileStorage::open_or_create`] make one.
+/// [`Storage::flush`] writes and syncs before it returns, on the caller's thread; a flush with
+/// nothing new to save does nothing.
+#[derive(Debug)]
+pub struct FileStorage<F: Files = Directory> {
+    identity: Identity,
+    options: Options,
+    log: Log,
+    /// The last entry on disk that the log still has: what is behind it waits for a flush.
+    pending_after: EntryId,
+    saved: Saved,
+    segment: Segment<F>,
+    reader: DiskReader<F>,
+    buffer: Vec<u8>,
+    metrics: Metrics,
+    /// Once there is one, it is the answer to everything.
+    failed: Option<StorageError>,
+    // Dropped in this order: the directory is free only when nobody writes to it any more.
+    spare: Spare<F>,
+    files: F,
+    _lock: F::Lock,
+}
+
+impl<F: Files> FileStorage<F> {
+    fn new(files: F, lock: F::Lock, identity: Identity, options: Options, recovered: Recovered<F>) -> FileStorage<F> {
+        let Recovered { log, segment, .. } = recovered;
+        FileStorage {
+            identity,
+            options,
+            pending_after: log.last,
+            saved: Saved { hard_state: log.hard_state, through: log.last },
+            log,
+            segment,
+            reader: DiskReader::default(),
+            buffer: Vec::new(),
+            metrics: Metrics::default(),
+            failed: None,
+            spare: Spare::None,
+            files,
+            _lock: lock,
+        }
+    }
+
+    /// Whose directory it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.metrics
+    }
+
+    /// Whether there is something that is not durable yet.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.saved != Saved { hard_state: self.log.hard_state, through: self.log.last }
+            || self.pending_after != self.saved.through
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Keeps the first error.
+    fn fail(&mut self, error: StorageError) {
+        self.failed.get_or_insert(error);
+    }
+
+    fn pending(&self) -> &[u8] {
+        self.log.cache.tail(self.pending_after.index.next())
+    }
+
+    /// Whether there is room for `bytes` more of entries. There is none if they would not fit into
+    /// this segment and the disk has none for another.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let pending = self.pending().len();
+        let wanted = pending.saturating_add(bytes);
+        if pending > 0 && wanted > self.options.pending_bytes_max {
+            return false;
+        }
+        let prepared = self.segment.prepared_bytes;
+        let reserve = RESERVE_BYTES.min(prepared / 4);
+        if !self.spare.is_short() || self.segment.end_with(wanted).saturating_add(reserve) <= prepared {
+            return true;
+        }
+        self.prepare_spare();
+        !self.spare.is_short()
+    }
+
+    fn prepare_spare(&mut self) {
+        // Each segment is twice as long as the one before, so that a small log stays small.
+        let bytes = self.segment.prepared_bytes.max(self.options.segment_bytes_first).saturating_mul(2);
+        if let Err(error) = self.spare.begin(&self.files, bytes.min(self.options.segment_bytes)) {
+            self.fail(error.into());
+        }
+    }
+
+    fn beginning(&self) -> Beginning {
+        let Saved { hard_state, through } = self.saved;
+        Beginning { incarnation: self.identity.incarnation, base: self.log.base, last: through, hard_state }
+    }
+
+    /// Begins the next segment if the batch does not fit into this one and the next one is ready. If
+    /// it is not, this one gets longer than was planned, which is slower but waits for nothing.
+    fn rotate_if_full(&mut self, records_bytes: usize) -> Result<(), StorageError> {
+        let prepared = self.segment.prepared_bytes;
+        let end = self.segment.end_with(records_bytes);
+        if end > prepared / 2 {
+            self.prepare_spare();
+            self.check()?;
+        }
+        if end <= prepared || self.segment.end == FIRST_BATCH {
+            return Ok(());
+        }
+        if let Some((file, bytes)) = self.spare.take() {
+            self.segment = self.segment.next(&self.files, file, self.beginning(), bytes)?;
+            self.metrics.rotations += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes all that is new durable, in one write and one sync.
+    fn save(&mut self) -> Result<(), StorageError> {
+        let records_bytes = self.pending().len();
+        self.rotate_if_full(records_bytes)?;
+        let entries = self.log.last.index.since(self.pending_after.index);
+        let frame = BatchFrame {
+            previous: self.pending_after,
+            hard_state: self.log.hard_state,
+            entries: u32::try_from(entries).expect("4 billion records are more than may be pending"),
+        };
+        let records = self.log.cache.tail(self.pending_after.index.next());
+        let offset = self.segment.append(&self.files, frame, records, &mut self.buffer)?;
+        self.buffer.shrink_to(BUFFER_BYTES_MAX);
+        if entries > 0 {
+            self.log.mark(self.pending_after.index.next(), self.segment.number, offset);
+        }
+        self.pending_after = self.log.last;
+        self.saved = Saved { hard_state: self.log.hard_state, through: self.log.last };
+        self.log.cache.evict(self.saved.through.index);
+        self.metrics.syncs += 1;
+        self.metrics.entries += entries;
+        self.metrics.bytes += (BATCH_HEADER_BYTES + records_bytes) as u64;
+        Ok(())
+    }
+}
+
+impl<F: Files> Storage for FileStorage<F> {
+    type Error = StorageError;
+
+    fn hard_state(&self) -> HardState {
+        self.log.hard_state
+    }
+
+    fn base(&self) -> EntryId {
+        self.log.base
+    }
+
+    fn last(&self) -> EntryId {
+        self.log.last
+    }
+
+    fn last_time(&self) -> ClusterTime {
+        self.log.last_time
+    }
+
+    fn term(&self, index: Index) -> Option<Term> {
+        self.log.term(index)
+    }
+
+    fn read(&mut self, from: Index, through: Index, bytes_max: usize) -> Result<Records<'_>, ReadError<StorageError>> {
+        self.check().map_err(ReadError::Failed)?;
+        let through = through.min(self.log.last.index);
+        if from <= self.log.base.index || from > through {
+            return Err(ReadError::Missing(from));
+        }
+        let FileStorage { log, reader, files, failed, metrics, .. } = self;
+        if let Some(bytes) = log.cache.read(from, through, bytes_max) {
+            let previous = log.id(from.previous()).expect("the entry before one that is held is held, or the base");
+            let records = Records::verified(previous, bytes);
+            return Ok(records.expect("the cache holds what was checked when it was appended"));
+        }
+        metrics.disk_reads += 1;
+        let through = through.min(log.cache.first().previous());
+        reader.read(files, log, from, through, bytes_max).map_err(|error| {
+            failed.get_or_insert(error.clone());
+            ReadError::Failed(error)
+        })
+    }
+
+    fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full> {
+        if !self.has_room(header.record_bytes()) {
+            return Err(Full);
+        }
+        let (last, found) = (self.log.last, header.id());
+        let payload_bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let follows = found.index == last.index.next() && found.term >= last.term;
+        if !follows || header.time < self.log.last_time || payload_bytes != header.payload_bytes() {
+            self.fail(StorageError::Order { last, found });
+        } else {
+            self.log.push(header, &header.encode(), parts);
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, last: Index) {
+        if last >= self.log.last.index {
+            return;
+        }
+        if last < self.log.base.index {
+            self.fail(StorageError::TruncatedBase { index: last, base: self.log.base });
+            return;
+        }
+        self.log.truncate(last);
+        if last < self.pending_after.index {
+            self.pending_after = self.log.last;
+        }
+        if !self.log.last_time_known {
+            match self.reader.time(&self.files, &self.log, last) {
+                Ok(time) => (self.log.last_time, self.log.last_time_known) = (time, true),
+                Err(error) => self.fail(error),
+            }
+        }
+    }
+
+    fn set_hard_state(&mut self, hard_state: HardState) {
+        if hard_state_follows(self.log.hard_state, hard_state) {
+            self.log.hard_state = hard_state;
+        } else {
+            self.fail(StorageError::HardState { old: self.log.hard_state, new: hard_state });
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.check()?;
+        if !self.is_pending() {
+            return Ok(());
+        }
+        self.save().inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    fn saved(&mut self) -> Result<Saved, StorageError> {
+        self.check()?;
+        Ok(self.saved)
+    }
+}
