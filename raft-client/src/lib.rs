@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The exactly-once client of any service built on a replicated state machine, across leaders and
+//! outages.
+//!
+//! It knows nothing of the service: commands, queries and answers are bytes. Commands run under a
+//! session, so that each is executed at most once however often it has to be sent, and each comes
+//! to one of three ends: done with its answer; not executed, with the reason; unknown.
+//!
+//! - [`BlockingClient`]: one request at a time, with its I/O on the calling thread.
+//! - [`Client`]: a handle for many tasks, whose futures any executor can poll.
+//! - [`Engine`]: what both are made of, for programs that drive many sessions from one thread.
+
+mod awaitable;
+mod blocking;
+mod engine;
+mod options;
+mod outcome;
+mod stats;
+
+pub use awaitable::Client;
+pub use blocking::BlockingClient;
+pub use engine::{Engine, EngineError, Retry, SessionKey, SubmitError, Ticket, Waker};
+pub use options::{ENDPOINTS_MAX, Options, OptionsError};
+pub use outcome::{Answer, CommandError, Completion, QueryError, Reason};
+pub use raft_core::client::protocol::{Consistency, NodeStatus, NotExecuted, RoleName};
+pub use raft_core::client::session::SessionEnd;
+pub use raft_core::session::operation::Refusal;
+pub use stats::Stats;

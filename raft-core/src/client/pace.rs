@@ -81,12 +81,12 @@ mod tests {
     fn waits_double_within_their_bounds_and_repeat_with_the_seed() {
         let pace = Pace::default();
         let (mut jitter, mut twin) = (Jitter::new(3), Jitter::new(3));
-        for number in 0..100 {
-            let whole = (10 << number.clamp(1, 8).saturating_sub(1)).min(500);
+        for number in 0..100_u32 {
+            let whole = (10_u64 << number.clamp(1, 8).saturating_sub(1)).min(500);
             let pause = pace.pause(number, &mut jitter);
             assert!((whole / 2..=whole).contains(&pause.0), "{pause} of {whole}");
             assert_eq!(pause, pace.pause(number, &mut twin));
-            let bare = 1000 << number.clamp(1, 4).saturating_sub(1);
+            let bare = 1000_u64 << number.clamp(1, 4).saturating_sub(1);
             let timeout = pace.timeout(number, &mut jitter);
             assert!((bare..=bare + bare / 4).contains(&timeout.0), "{timeout} of {bare}");
             assert_eq!(timeout, pace.timeout(number, &mut twin));
