@@ -29,13 +29,19 @@ pub trait Transport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub u64);
 
+/// Wakes something that waits, from any thread.
+pub trait Wake {
+    /// Ends its present or its next wait.
+    fn wake(&self);
+}
+
 /// The whole network of one node, as its event loop sees it: it waits for all sockets at once,
 /// keeps the links to the members supplied, and carries requests of clients.
 pub trait Network {
     /// The links to the members, which the replica owns.
     type Peers: Transport;
     /// Wakes the loop from another thread.
-    type Waker: Fn() + Clone + Send + Sync + 'static;
+    type Waker: Wake + Clone + Send + Sync + 'static;
     /// Why the network failed for good.
     type Error;
 

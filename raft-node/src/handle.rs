@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{self, Context, Poll, Waker};
 use std::thread::{self, Thread};
 
 use futures_channel::oneshot;
 use raft_core::client::protocol::{Consistency, NodeStatus, NotExecuted};
 use raft_core::message::ProposeError;
 use raft_core::session::owned::{OwnedOperation, OwnedOutcome};
+use raft_core::transport::Wake;
 use raft_core::types::Nonce;
 use thiserror::Error;
 
@@ -21,7 +22,7 @@ use crate::mailbox::{Returned, Slot};
 #[derive(Clone)]
 pub struct Handle {
     slot: Slot<Letter>,
-    wake: Arc<dyn Fn() + Send + Sync>,
+    waker: Arc<dyn Wake + Send + Sync>,
 }
 
 impl std::fmt::Debug for Handle {
@@ -54,8 +55,8 @@ pub(crate) enum Letter {
 }
 
 impl Handle {
-    pub(crate) fn new(slot: Slot<Letter>, wake: Arc<dyn Fn() + Send + Sync>) -> Handle {
-        Handle { slot, wake }
+    pub(crate) fn new(slot: Slot<Letter>, waker: Arc<dyn Wake + Send + Sync>) -> Handle {
+        Handle { slot, waker }
     }
 
     /// Carries out an operation, through the log. `secret` is that of the operation's session:
@@ -97,7 +98,7 @@ impl Handle {
 
     /// Makes the node look at its clock, its network and its mailbox now.
     pub fn wake(&self) {
-        (self.wake)();
+        self.waker.wake();
     }
 
     fn send<T>(&self, letter: impl FnOnce(Answer<T>) -> Letter) -> Pending<T> {
@@ -163,7 +164,7 @@ impl<T> Future for Pending<T> {
 
 struct Unpark(Thread);
 
-impl Wake for Unpark {
+impl task::Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }

@@ -29,6 +29,9 @@ pub struct Node<S, N> {
     thread: JoinHandle<Result<(), LoopError<S, N>>>,
 }
 
+/// What [`start`] gives for a storage `S` and a network `N`.
+type Started<S, N> = Result<Node<<S as Storage>::Error, <N as Network>::Error>, StartError<<S as Storage>::Error>>;
+
 /// Starts a node on a thread of its own. An empty storage is given its first entry, by
 /// [`NodeOptions::create`].
 ///
@@ -41,7 +44,7 @@ pub fn start<S, N, M, C>(
     peers: N::Peers,
     machine: M,
     clock: C,
-) -> Result<Node<S::Error, N::Error>, StartError<S::Error>>
+) -> Started<S, N>
 where
     S: Storage + Send + 'static,
     S::Error: Error + Send + 'static,

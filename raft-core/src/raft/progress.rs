@@ -33,6 +33,7 @@ pub(crate) struct Progress {
 
 /// How entries are sent to a follower.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "the room is there in every follower's place, whatever its state")]
 pub(crate) enum ProgressState {
     /// Where the logs part is not known: one message at a time.
     Probe {

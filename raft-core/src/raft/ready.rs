@@ -74,12 +74,12 @@ impl<'a, S: Storage, const NODES: usize> Ready<'a, S, NODES> {
             Role::Follower(Follower { leader: Some(following), .. }) if following.leader == to => {
                 let again = raft.config.election_timeout;
                 let ask_before = Instant(raft.now.0.saturating_sub(again.0));
-                match to_leader(following, raft.saved.through.index, raft.now, ask_before) {
+                match tell_leader(following, raft.saved.through.index, raft.now, ask_before) {
                     Some(body) => (term, body),
                     None => return Ok(None),
                 }
             }
-            Role::Leader(_) => match raft.to_follower(position, entry_bytes_max)? {
+            Role::Leader(_) => match raft.tell_follower(position, entry_bytes_max)? {
                 Some(body) => (term, body),
                 None => return Ok(None),
             },
@@ -110,7 +110,7 @@ fn reply_message(reply: Reply, from: NodeId, to: NodeId, own: Term) -> Message<'
 }
 
 /// What a follower has to tell its leader, if anything.
-fn to_leader(following: &mut Following, saved: Index, now: Instant, ask_before: Instant) -> Option<Body<'static>> {
+fn tell_leader(following: &mut Following, saved: Index, now: Instant, ask_before: Instant) -> Option<Body<'static>> {
     let matched = following.matched.min(saved);
     if following.rejected.is_some() || matched > following.matched_told || following.round > following.round_told {
         following.matched_told = following.matched_told.max(matched);
@@ -130,7 +130,7 @@ fn to_leader(following: &mut Following, saved: Index, now: Instant, ask_before: 
 impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// What a leader has to tell the follower at `position`, if anything: the answer to its read,
     /// entries, a new commit index, or that it still leads.
-    fn to_follower(&mut self, position: usize, entry_bytes_max: usize) -> Result<Option<Body<'_>>, S::Error> {
+    fn tell_follower(&mut self, position: usize, entry_bytes_max: usize) -> Result<Option<Body<'_>>, S::Error> {
         let last = self.storage.last().index;
         let Role::Leader(leader) = &mut self.role else { return Ok(None) };
         let (round, commit) = (leader.round, self.commit);
