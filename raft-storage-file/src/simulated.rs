@@ -59,7 +59,8 @@ pub enum Fate {
     Lost,
     /// It is there.
     Kept,
-    /// It is a sector, and holds neither the old bytes nor the new ones; other things are kept.
+    /// It is a sector, and where it was to change it holds neither the old bytes nor the new ones:
+    /// worse than what disks are expected to do. Other things are kept.
     Garbage,
 }
 
@@ -216,6 +217,11 @@ impl State {
     }
 }
 
+/// A byte that is neither of the two.
+fn garbage(old: u8, new: u8) -> u8 {
+    [0xa5, 0x5a, 0x3c].into_iter().find(|&byte| byte != old && byte != new).unwrap_or(0)
+}
+
 /// A simulated disk with one directory. Clones are handles of the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
@@ -306,7 +312,8 @@ impl Disk {
                     match fate {
                         Fate::Lost => {}
                         Fate::Kept => *place = *byte,
-                        Fate::Garbage => *place = byte.wrapping_mul(31) ^ 0xa5,
+                        Fate::Garbage if place == byte => {}
+                        Fate::Garbage => *place = garbage(*place, *byte),
                     }
                 }
             }

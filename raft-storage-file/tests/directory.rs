@@ -1,0 +1,90 @@
+//! The log on real files.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use raft_core::entry::{EntryHeader, EntryKind};
+use raft_core::storage::{HardState, Storage};
+use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, NodeId, Term};
+use raft_storage_file::{Directory, FileStorage, Identity, OpenError, Options};
+
+fn identity() -> Identity {
+    Identity { cluster: ClusterId(1), node: NodeId::new(1).unwrap(), incarnation: Incarnation(2) }
+}
+
+fn small() -> Options {
+    Options { segment_bytes: 64 << 10, segment_bytes_first: 16 << 10, cache_bytes: 4096, ..Options::default() }
+}
+
+fn append(storage: &mut FileStorage, payload: &[u8]) {
+    let id = EntryId::new(Term(1), storage.last().index.next());
+    let header = EntryHeader::new(id, ClusterTime(id.index.0), EntryKind::Operation, &[payload]).unwrap();
+    storage.append(&header, &[payload]).unwrap();
+}
+
+#[test]
+fn a_log_over_many_segments_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep").join("er");
+    let (mut storage, _) = FileStorage::open_or_create(Directory::new(&path), identity(), small()).unwrap();
+    storage.set_hard_state(HardState { term: Term(1), vote: NodeId::new(1) });
+    for n in 0..2000u32 {
+        append(&mut storage, &[n.to_le_bytes().as_slice(), &[9; 200]].concat());
+        if n % 10 == 9 {
+            storage.flush().unwrap();
+        }
+    }
+    drop(storage);
+    let (mut storage, report) = FileStorage::open_or_create(Directory::new(&path), identity(), small()).unwrap();
+    assert_eq!((report.entries, report.cut), (2000, None));
+    assert_eq!(storage.hard_state().vote, NodeId::new(1));
+    let mut next = Index::FIRST;
+    while next <= storage.last().index {
+        let records = storage.read(next, Index(u64::MAX), 10_000).unwrap();
+        for (index, entry) in (next.0..).zip(records.iter()) {
+            assert_eq!(u64::from(u32::from_le_bytes(*entry.payload.first_chunk().unwrap())), index - 1);
+        }
+        next = records.last().index.next();
+    }
+}
+
+#[test]
+fn a_second_process_is_told_who_holds_the_directory() {
+    const CHILD: &str = "RAFT_STORAGE_TEST_DIRECTORY";
+    if let Some(path) = std::env::var_os(CHILD) {
+        let Err(error) = FileStorage::open(Directory::new(Path::new(&path)), small()) else {
+            panic!("the directory is in use, and yet it was opened")
+        };
+        println!("{error}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (storage, _) = FileStorage::create(Directory::new(folder.path()), identity(), small()).unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_second_process_is_told_who_holds_the_directory", "--nocapture"])
+        .env(CHILD, folder.path())
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(said.contains(&format!("in use by process {}", std::process::id())), "{said}");
+    drop(storage);
+    drop(FileStorage::open(Directory::new(folder.path()), small()).unwrap());
+}
+
+#[test]
+fn a_directory_of_something_else_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+    for path in [folder.path(), &folder.path().join("none")] {
+        assert!(matches!(FileStorage::open(Directory::new(path), small()), Err(OpenError::NotCreated)));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_where_the_directory_should_be_is_an_error() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let opened = FileStorage::open_or_create(Directory::new(file.path()), identity(), small());
+    assert!(matches!(opened, Err(OpenError::Disk(_))));
+}
