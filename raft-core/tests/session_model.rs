@@ -3,6 +3,7 @@
 //! Limits are tiny, so that sessions end and windows fill all the time. The same entries go to a
 //! table in fixed memory, to one on the heap, and to the model; snapshots are taken in between.
 #![cfg(feature = "alloc")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has found something")]
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -236,8 +237,11 @@ enum Step {
         command: Vec<u8>,
     },
     Clock,
-    /// The table on the heap is thrown away, and made again from a snapshot of the other.
-    Install,
+    /// The table on the heap is replaced by a snapshot of the other: as it stands, or after a
+    /// restart with an empty one.
+    Install {
+        restart: bool,
+    },
 }
 
 fn command() -> impl Strategy<Value = Vec<u8>> {
@@ -258,7 +262,7 @@ fn step() -> impl Strategy<Value = Step> {
         ),
         1 => command().prop_map(|command| Step::Plain { command }),
         2 => Just(Step::Clock),
-        1 => Just(Step::Install),
+        1 => any::<bool>().prop_map(|restart| Step::Install { restart }),
     ]
 }
 
@@ -298,7 +302,7 @@ impl Step {
                 OwnedOperation::Command { session: pick(which), sequence, acknowledge, command: vec![2] }
             }
             Step::Plain { ref command } => OwnedOperation::Plain { command: command.clone() },
-            Step::Clock | Step::Install => return None,
+            Step::Clock | Step::Install { .. } => return None,
         })
     }
 }
@@ -348,11 +352,12 @@ proptest! {
                 fixed.table.advance(ClusterTime(stamp));
                 heap.table.advance(ClusterTime(stamp));
             }
-            if let Step::Install = step {
-                let other = SessionLimits { window: 1, ..limits };
-                let executed = heap.machine.executed;
-                heap = Replica::new(other, HeapMemory::new(&limits, scratch).unwrap());
-                heap.machine.executed = executed;
+            if let Step::Install { restart } = step {
+                if restart {
+                    let other = SessionLimits { window: 1, ..limits };
+                    let machine = heap.machine;
+                    heap = Replica { machine, ..Replica::new(other, HeapMemory::new(&limits, scratch).unwrap()) };
+                }
                 heap.table.decode(&fixed.encoded(), index).unwrap();
             }
             compare(&mut fixed, &mut heap, &model);

@@ -1,8 +1,6 @@
 //! Where a table keeps its sessions and their answers: fixed arrays on a device, boxes sized at
 //! start on a server. The rules are the same for both.
 
-use core::mem::size_of;
-
 use thiserror::Error;
 
 use crate::session::answers::Layout;
@@ -184,8 +182,7 @@ impl SessionMemory for HeapMemory {
 impl Parts<'_> {
     /// What the memory takes in all, in bytes.
     pub(super) fn size(&self) -> usize {
-        let lines = self.directory.len() * size_of::<Listing>() + self.slots.len() * size_of::<Slot>();
-        lines + self.bytes.len()
+        size_of_val(self.directory) + size_of_val(self.slots) + self.bytes.len()
     }
 
     /// Checks that tables with these limits, which are valid, fit in here.

@@ -165,6 +165,14 @@ fn replayed(index: u64, answer: &[u8]) -> Outcome<'_> {
     Outcome::Answered { index: Index(index), answer: Bytes(answer), replayed: true }
 }
 
+/// Whether a command that was executed had been executed before.
+fn was_replayed(outcome: Outcome<'_>) -> Option<bool> {
+    match outcome {
+        Outcome::Answered { replayed, .. } | Outcome::Executed { replayed, .. } => Some(replayed),
+        _ => None,
+    }
+}
+
 const STALE: Outcome<'_> = Outcome::Refused(Refusal::Stale);
 const EXPIRED: Outcome<'_> = Outcome::Refused(Refusal::SessionExpired);
 const MISMATCH: Outcome<'_> = Outcome::Refused(Refusal::Mismatch);

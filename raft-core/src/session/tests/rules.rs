@@ -167,6 +167,26 @@ fn a_lease_ends_when_time_is_past_it_not_when_it_is_reached() {
 }
 
 #[test]
+fn sessions_that_end_leave_the_others_their_answers_and_their_room_to_new_ones() {
+    let mut bench = Bench::new(LIMITS);
+    let first = bench.open(1);
+    bench.pass(7);
+    let second = bench.open(2);
+    bench.command(second, 1, b"b");
+    bench.pass(7);
+    let third = bench.open(3);
+    bench.pass(83);
+    // One entry takes time past the lease of the first, and to the very end of the second's.
+    bench.pass(10);
+    assert_eq!([first, second, third].map(|session| bench.alive(session)), [false, true, true]);
+    let fourth = bench.open(4);
+    bench.command(fourth, 1, b"d");
+    assert_eq!(was_replayed(bench.command(third, 1, b"c")), Some(false));
+    assert_eq!(was_replayed(bench.command(second, 1, b"b")), Some(true));
+    assert_eq!(was_replayed(bench.command(fourth, 1, b"d")), Some(true));
+}
+
+#[test]
 fn every_command_of_a_living_session_renews_it_even_if_it_is_refused() {
     for (sequence, command) in [(1, &b"a"[..]), (1, b"b"), (0, b""), (9, b"i")] {
         let mut bench = Bench::new(LIMITS);
@@ -184,7 +204,7 @@ fn a_full_table_says_when_the_next_session_may_end() {
     let mut bench = Bench::new(LIMITS);
     bench.open(1);
     bench.pass(30);
-    (bench.open(2), bench.open(3));
+    (2..4).for_each(|nonce| _ = bench.open(nonce));
     assert_eq!(bench.try_open(4), table_full(71));
     bench.pass(70);
     assert_eq!(bench.try_open(4), table_full(1));
@@ -224,7 +244,7 @@ fn a_secret_is_right_wrong_or_of_an_unknown_session() {
 fn everything_is_counted() {
     let mut bench = Bench::new(LIMITS);
     let session = bench.open(1);
-    (bench.open(1), bench.open(2));
+    (1..3).for_each(|nonce| _ = bench.open(nonce));
     bench.command(session, 1, b"a");
     bench.command(session, 1, b"a");
     bench.command(session, 1, b"b");

@@ -60,7 +60,10 @@ fn a_session_and_its_answers_have_these_bytes() {
 fn what_is_decoded_encodes_to_the_same_and_replaces_all_that_was_there() {
     let bench = filled();
     let mut other = Bench::new(EVICTING);
-    (5..8).for_each(|nonce| _ = other.open(nonce));
+    for nonce in 5..8 {
+        let session = other.open(nonce);
+        (1..5).for_each(|sequence| _ = other.command(session, sequence, b"old"));
+    }
     other.table.decode(&bench.encoded(), bench.index).unwrap();
     assert_eq!(other.encoded(), bench.encoded());
     assert_eq!(other.table.digest(), bench.table.digest());
@@ -68,6 +71,7 @@ fn what_is_decoded_encodes_to_the_same_and_replaces_all_that_was_there() {
     assert_eq!(*other.table.limits(), LIMITS);
     // The rooms of the three that were there are free again.
     (other.index, other.stamp) = (bench.index, bench.stamp);
+    assert_eq!(was_replayed(other.command(SessionId(11), 4, b"new")), Some(false));
     other.open(9);
     assert_eq!(other.try_open(10), table_full(101));
 }
