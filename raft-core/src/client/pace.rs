@@ -36,13 +36,14 @@ impl Pace {
         Millis(bare.saturating_add(jitter.below(bare / 4 + 1)))
     }
 
-    /// How long to pause after `failures` (1, 2, …) in a row: half to all of the doubled pause.
+    /// How long to pause after `failures` (1, 2, …) in a row: half to all of the
+    /// doubled pause, and a millisecond at least.
     #[must_use]
     pub fn pause(&self, failures: u32, jitter: &mut Jitter) -> Millis {
         let doublings = failures.saturating_sub(1).min(DOUBLINGS_MAX);
         let whole = self.back_off.0.max(1).saturating_mul(1 << doublings).min(self.back_off_max.0.max(1));
         let half = whole / 2;
-        Millis(half + jitter.below(whole - half + 1))
+        Millis((half + jitter.below(whole - half + 1)).max(1))
     }
 }
 
@@ -102,6 +103,6 @@ mod tests {
         assert!(pace.pause(u32::MAX, &mut jitter) >= Millis(u64::MAX / 2));
         let none = Pace { attempt_timeout: Millis(0), back_off: Millis(0), back_off_max: Millis(0) };
         assert!(none.timeout(1, &mut jitter) >= Millis(1));
-        assert!(none.pause(1, &mut jitter) <= Millis(1));
+        assert_eq!(none.pause(1, &mut jitter), Millis(1));
     }
 }

@@ -5,7 +5,8 @@
 //! unknown. It never opens itself again: when it is over, so are its commands, and the program makes
 //! a new one for new commands.
 //!
-//! After each input, [`ClientSession::poll`] is called until it gives nothing more; then again at
+//! After each input, [`ClientSession::poll`] is called until it gives nothing more, and then, as far
+//! as the program can send, [`ClientSession::transmit`]; and both again at
 //! [`ClientSession::deadline`]. The inputs are [`ClientSession::submit`], [`ClientSession::respond`],
 //! [`ClientSession::lost`], [`ClientSession::refuse_to_send`], [`ClientSession::disconnected`] and
 //! [`ClientSession::close`]. The commands' bytes stay with the program, which knows them by their
@@ -88,15 +89,8 @@ impl Lease {
     }
 }
 
-/// What there is to do for the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Action {
-    /// Send this now, or report [`ClientSession::refuse_to_send`].
-    Send(Outgoing),
-    /// The command of this number came to its end without an answer.
-    Finished(Sequence, Completion<'static>),
-}
+/// A command that came to its end without an answer.
+pub type Finished = (Sequence, Completion<'static>);
 
 impl<const WINDOW: usize> ClientSession<WINDOW> {
     /// A session that is opened when its first command is submitted.
@@ -166,27 +160,38 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
         }
     }
 
-    /// What there is to do now: called after each input and at [`ClientSession::deadline`], until
-    /// it gives `None`.
-    pub fn poll(&mut self, now: Instant) -> Option<Action> {
+    /// The next command that came to its end without an answer. Called after each input and at
+    /// [`ClientSession::deadline`], until it gives `None`.
+    pub fn poll(&mut self, now: Instant) -> Option<Finished> {
         if self.wake <= now
             && let Some(finished) = self.run_timers(now)
         {
             return Some(finished);
         }
-        let action = match &self.phase {
-            Phase::New => None,
+        let finished = match self.phase {
+            Phase::Over(end) => self.give_up_unsent(end),
+            Phase::New | Phase::Opening(_) | Phase::Open(_) => None,
+        };
+        self.check();
+        finished
+    }
+
+    /// The next thing to send now. Called after [`ClientSession::poll`], while the program can send
+    /// and until it gives `None`. What it gives counts as sent, unless the program reports
+    /// [`ClientSession::refuse_to_send`].
+    pub fn transmit(&mut self, now: Instant) -> Option<Outgoing> {
+        let outgoing = match &self.phase {
+            Phase::New | Phase::Over(_) => None,
             Phase::Opening(_) => self.send_open(now),
             Phase::Open(_) => {
                 self.send_keep_alive(now).or_else(|| self.send_command(now)).or_else(|| self.send_close(now))
             }
-            Phase::Over(end) => self.give_up_unsent(*end),
         };
         self.check();
-        action
+        outgoing
     }
 
-    /// When [`ClientSession::poll`] is to be called again without another input.
+    /// When to call [`ClientSession::poll`] again without another input.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.wake

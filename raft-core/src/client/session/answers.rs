@@ -140,7 +140,7 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
             return None;
         };
         attempts.refused(Instant::NEVER);
-        Some((sequence, self.give_up(sequence, reason)?))
+        self.give_up(sequence, reason)
     }
 
     fn open_responded<'a>(
@@ -180,6 +180,8 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
             ResponseBody::Outcome(Outcome::KeptAlive) => {
                 lease.renew(sent_at);
                 lease.keep_alive = None;
+                let wake = lease.keep_alive_at();
+                self.wake_by(wake);
             }
             ResponseBody::Outcome(Outcome::Refused(Refusal::SessionExpired)) => self.end(SessionEnd::Expired),
             ResponseBody::NotExecuted { reason, .. } if Remedy::of(reason) == Remedy::GiveUp => {

@@ -2,7 +2,7 @@
 
 use crate::client::attempts::Attempts;
 use crate::client::protocol::{Request, RequestBody, RequestId};
-use crate::client::session::{Action, ClientSession, Completion, Lease, Phase, Reason, SessionEnd};
+use crate::client::session::{ClientSession, Lease, Phase};
 use crate::session::operation::Operation;
 use crate::types::{Instant, Nonce, Sequence};
 use crate::wire::Bytes;
@@ -57,7 +57,7 @@ impl Outgoing {
 
 impl<const WINDOW: usize> ClientSession<WINDOW> {
     /// Opens the session. Every attempt carries the same nonce, so that they open it once.
-    pub(super) fn send_open(&mut self, now: Instant) -> Option<Action> {
+    pub(super) fn send_open(&mut self, now: Instant) -> Option<Outgoing> {
         let Phase::Opening(opening) = &mut self.phase else { return None };
         if !opening.is_due(now) {
             return None;
@@ -66,11 +66,11 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
         let wake = opening.wake(now);
         let operation = Operation::Open { nonce: self.nonce, fifo: self.fifo };
         self.wake_by(wake);
-        Some(Action::Send(Outgoing { token: Token { what: What::Open, attempt }, secret: None, operation }))
+        Some(Outgoing { token: Token { what: What::Open, attempt }, secret: None, operation })
     }
 
     /// Renews the session, if the timers asked for it.
-    pub(super) fn send_keep_alive(&mut self, now: Instant) -> Option<Action> {
+    pub(super) fn send_keep_alive(&mut self, now: Instant) -> Option<Outgoing> {
         let acknowledge = self.commands.acknowledge();
         self.send_beside(now, What::KeepAlive, |lease| {
             (lease.keep_alive.as_mut(), Operation::KeepAlive { session: lease.session, acknowledge })
@@ -78,7 +78,7 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
     }
 
     /// Closes the session, once it was asked for and no command is awaited.
-    pub(super) fn send_close(&mut self, now: Instant) -> Option<Action> {
+    pub(super) fn send_close(&mut self, now: Instant) -> Option<Outgoing> {
         if !self.closing || !self.is_idle() {
             return None;
         }
@@ -94,18 +94,18 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
         now: Instant,
         what: What,
         choose: impl FnOnce(&mut Lease) -> (Option<&mut Attempts>, Operation<'static>),
-    ) -> Option<Action> {
+    ) -> Option<Outgoing> {
         let Phase::Open(lease) = &mut self.phase else { return None };
         let (attempts, operation) = choose(lease);
         let attempts = attempts.filter(|attempts| attempts.is_due(now))?;
         let attempt = attempts.send(now, &self.pace, &mut self.jitter);
         let wake = attempts.wake(now);
         self.wake_by(wake);
-        Some(Action::Send(Outgoing { token: Token { what, attempt }, secret: Some(self.nonce), operation }))
+        Some(Outgoing { token: Token { what, attempt }, secret: Some(self.nonce), operation })
     }
 
     /// Sends the lowest command that is due and inside the window.
-    pub(super) fn send_command(&mut self, now: Instant) -> Option<Action> {
+    pub(super) fn send_command(&mut self, now: Instant) -> Option<Outgoing> {
         let Phase::Open(lease) = &self.phase else { return None };
         let session = lease.session;
         let acknowledge = self.commands.acknowledge();
@@ -120,7 +120,7 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
                 self.wake_by(wake);
                 let token = Token { what: What::Command(sequence), attempt };
                 let operation = Operation::Command { session, sequence, acknowledge, command: Bytes(&[]) };
-                return Some(Action::Send(Outgoing { token, secret: Some(self.nonce), operation }));
+                return Some(Outgoing { token, secret: Some(self.nonce), operation });
             }
             let (wake, waits) = (attempts.wake(now), !attempts.is_sent());
             self.wake_by(wake);
@@ -131,27 +131,5 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
             }
         }
         None
-    }
-
-    /// When the session is over: what is not under way is never sent again, so that its outcome
-    /// is settled.
-    pub(super) fn give_up_unsent(&mut self, end: SessionEnd) -> Option<Action> {
-        while let Some((sequence, attempts)) = self.commands.first_from(self.cursor) {
-            self.cursor = sequence.next();
-            if !attempts.is_sent() {
-                let completion = self.give_up(sequence, Reason::SessionOver(end))?;
-                return Some(Action::Finished(sequence, completion));
-            }
-        }
-        None
-    }
-
-    /// The command ends without an answer: in doubt if any attempt may have been proposed.
-    pub(super) fn give_up(&mut self, sequence: Sequence, reason: Reason) -> Option<Completion<'static>> {
-        let attempts = self.finish(sequence)?;
-        Some(match attempts.may_have_been_proposed() {
-            true => Completion::Unknown(reason),
-            false => Completion::NotExecuted(reason),
-        })
     }
 }

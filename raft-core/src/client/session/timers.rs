@@ -1,20 +1,20 @@
-//! What happens to a session because time passes.
+//! What happens to a session because time passes or it is over: attempts are made again, and
+//! commands come to their end without an answer.
 
 use crate::client::attempts::Attempts;
-use crate::client::session::{Action, ClientSession, Phase, Reason, SessionEnd};
-use crate::types::Instant;
+use crate::client::session::{ClientSession, Completion, Finished, Phase, Reason, SessionEnd};
+use crate::types::{Instant, Sequence};
 
 impl<const WINDOW: usize> ClientSession<WINDOW> {
     /// Does what time asks for. Gives one command whose deadline has come, and is then called
     /// again; the next wake-up is known when there is none.
-    pub(super) fn run_timers(&mut self, now: Instant) -> Option<Action> {
+    pub(super) fn run_timers(&mut self, now: Instant) -> Option<Finished> {
         self.notice_end_of_lease(now);
         let mut wake = self.run_session_timers(now);
         let mut from = self.commands.acknowledge();
         while let Some((sequence, attempts)) = self.commands.first_from(from) {
             if attempts.is_over(now) {
-                let completion = self.give_up(sequence, Reason::Deadline)?;
-                return Some(Action::Finished(sequence, completion));
+                return self.give_up(sequence, Reason::Deadline);
             }
             wake = wake.min(expire(attempts, now));
             from = sequence.next();
@@ -53,6 +53,28 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
                 renewal.min(close).min(lease.ends_at())
             }
         }
+    }
+
+    /// When the session is over: what is not under way is never sent again, so that its outcome
+    /// is settled.
+    pub(super) fn give_up_unsent(&mut self, end: SessionEnd) -> Option<Finished> {
+        while let Some((sequence, attempts)) = self.commands.first_from(self.cursor) {
+            self.cursor = sequence.next();
+            if !attempts.is_sent() {
+                return self.give_up(sequence, Reason::SessionOver(end));
+            }
+        }
+        None
+    }
+
+    /// The command ends without an answer: in doubt if any attempt may have been proposed.
+    pub(super) fn give_up(&mut self, sequence: Sequence, reason: Reason) -> Option<Finished> {
+        let attempts = self.finish(sequence)?;
+        let completion = match attempts.may_have_been_proposed() {
+            true => Completion::Unknown(reason),
+            false => Completion::NotExecuted(reason),
+        };
+        Some((sequence, completion))
     }
 }
 
