@@ -192,9 +192,19 @@ mod tests {
         assert_eq!(log.locate(Index(2)).unwrap().1, Index(2));
         log.truncate(Index(3));
         push(&mut log, 2, b"other");
-        log.mark(Index(4), 1, 900_000);
+        // Near, but the entry that was dropped lies between.
+        let offset = third.batch_end + 88;
+        log.mark(Index(4), 1, offset);
         assert_eq!(log.locate(Index(3)), Some((third, Index(3))));
-        assert_eq!(log.locate(Index(4)).unwrap().0.offset, 900_000);
+        assert_eq!(log.locate(Index(4)).unwrap().0.offset, offset);
+        // Near, and right behind: found by way of the one before.
+        push(&mut log, 2, b"next");
+        log.mark(Index(5), 1, offset + 200);
+        assert_eq!(log.locate(Index(5)).unwrap().0.index, Index(4));
+        // Another segment.
+        push(&mut log, 2, b"next");
+        log.mark(Index(6), 2, offset + 300);
+        assert_eq!(log.locate(Index(6)).unwrap().0.segment, 2);
         assert_eq!(log.locate(Index(0)), None);
     }
 }

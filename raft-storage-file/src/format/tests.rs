@@ -1,1 +1,128 @@
+use raft_core::types::{Index, Term};
 
+use super::*;
+
+fn identity() -> Identity {
+    Identity { cluster: ClusterId(0x0102), node: NodeId::new(3).unwrap(), incarnation: Incarnation(0x0405) }
+}
+
+fn segment_header() -> SegmentHeader {
+    SegmentHeader {
+        incarnation: Incarnation(0x0405),
+        number: 2,
+        salt: salt(Incarnation(0x0405), 2, 0xaabb_ccdd),
+        prepared_bytes: 4096,
+        base: EntryId::ZERO,
+        last: EntryId::new(Term(1), Index(9)),
+        hard_state: HardState { term: Term(5), vote: NodeId::new(3) },
+        previous_end: 1000,
+        chain: 0xaabb_ccdd,
+    }
+}
+
+fn batch_header() -> BatchHeader {
+    BatchHeader {
+        records_bytes: 34,
+        entries: 1,
+        salt: 0x1122_3344_5566_7788,
+        offset: 128,
+        durable: 128,
+        previous: EntryId::new(Term(1), Index(9)),
+        hard_state: HardState { term: Term(5), vote: None },
+        chain: 0xaabb_ccdd,
+        records_checksum: 0x0102_0304,
+        zero_sectors: 0,
+        seals: false,
+    }
+}
+
+/// Bytes as two hexadecimal digits each, eight to a word and four words to a line.
+fn hex(bytes: &[u8]) -> Vec<String> {
+    let word = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    bytes.chunks(32).map(|line| line.chunks(8).map(word).collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// The golden vectors of the format: they change with [`FORMAT_VERSION`] and never else.
+#[test]
+fn golden_vectors() {
+    let identity_bytes = [
+        "524146544e4f4445 0100000000000000 0201000000000000 0000000000000000",
+        "0300000000000000 0504000000000000 0000000000000000 000000000adf731a",
+    ];
+    let segment_bytes = [
+        "524146542057414c 0100000000000000 0504000000000000 0000000000000000",
+        "0200000000000000 5838e017f470b7c0 0010000000000000 0000000000000000",
+        "0000000000000000 0100000000000000 0900000000000000 0500000000000000",
+        "0300000000000000 e803000000000000 ddccbbaa00000000 00000000561cd96c",
+    ];
+    let batch_bytes = [
+        "52424154f06f6ef3 2200000001000000 8877665544332211 8000000000000000",
+        "8000000000000000 0100000000000000 0900000000000000 0500000000000000",
+        "0000000000000000 ddccbbaa04030201 0000000000000000",
+    ];
+    assert_eq!(hex(&identity().encode()), identity_bytes);
+    assert_eq!(hex(&segment_header().encode()), segment_bytes);
+    assert_eq!(hex(&batch_header().encode()), batch_bytes);
+}
+
+#[test]
+fn headers_are_read_as_they_were_written() {
+    assert_eq!(Identity::decode(&identity().encode()), Ok(identity()));
+    assert_eq!(SegmentHeader::decode(&segment_header().encode()), Ok(segment_header()));
+    for header in [batch_header(), BatchHeader { seals: true, entries: 0, records_bytes: 0, ..batch_header() }] {
+        assert_eq!(BatchHeader::decode(&header.encode()), Some(header));
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found() {
+    for bit in 0..IDENTITY_BYTES * 8 {
+        let mut bytes = identity().encode();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Identity::decode(&bytes), Err(HeaderError::Damaged));
+    }
+    for bit in 0..SEGMENT_HEADER_BYTES * 8 {
+        let mut bytes = segment_header().encode();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::Damaged));
+    }
+    for bit in 0..BATCH_HEADER_BYTES * 8 {
+        let mut bytes = batch_header().encode();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(BatchHeader::decode(&bytes), None);
+    }
+}
+
+#[test]
+fn a_header_lies_within_one_sector() {
+    for end in FIRST_BATCH..FIRST_BATCH + 2 * SECTOR_BYTES {
+        let start = batch_start(end);
+        assert!(start >= end && start.is_multiple_of(8));
+        assert!(start - end < 8 + BATCH_HEADER_BYTES as u64);
+        assert_eq!(start / SECTOR_BYTES, (start + BATCH_HEADER_BYTES as u64 - 1) / SECTOR_BYTES);
+    }
+    assert_eq!(batch_start(FIRST_BATCH), FIRST_BATCH);
+}
+
+#[test]
+fn zero_sectors_are_counted_behind_that_of_the_header() {
+    assert_eq!(zero_sectors(512 + 216, &[0; 296]), 0);
+    assert_eq!(zero_sectors(512 + 216, &[0; 297]), 1);
+    assert_eq!(zero_sectors(512, &[0; 1024]), 2);
+    let mut records = [0; 1500];
+    records[600] = 1;
+    assert_eq!(zero_sectors(0, &records), 2);
+}
+
+#[test]
+fn salts_differ() {
+    let salts = [
+        salt(Incarnation(1), 1, 0),
+        salt(Incarnation(1), 2, 0),
+        salt(Incarnation(2), 1, 0),
+        salt(Incarnation(1), 1, 1),
+    ];
+    for (place, salt) in salts.iter().enumerate() {
+        assert!(!salts[..place].contains(salt));
+    }
+}

@@ -9,7 +9,7 @@ use super::*;
 use crate::error::{OpenError, Operation};
 use crate::files::Name;
 use crate::options::SuspectTail;
-use crate::simulated::{Disk, Fate};
+use crate::simulated::{Call, Disk, Fate};
 
 fn identity() -> Identity {
     Identity { cluster: ClusterId(0xc1), node: NodeId::new(7).unwrap(), incarnation: Incarnation(0x1234_5678) }
@@ -293,6 +293,54 @@ fn a_suspect_tail_is_refused_unless_it_may_be_cut() {
     let cut = report.suspect().unwrap();
     assert_eq!((storage.last().index, cut.after.index), (Index(1), Index(1)));
     assert_eq!(disk.bytes(cut.kept).unwrap().len() as u64, cut.bytes);
+}
+
+/// The power goes when the next segment is there and the one before does not say so yet.
+#[test]
+fn a_segment_that_was_not_sealed_is_sealed_at_the_next_start() {
+    let rotation = |disk: &Disk| disk.calls().contains(&Call::Rename(Name::Spare, Name::Segment(2)));
+    let fill = |disk: &Disk| {
+        let mut storage = create(disk);
+        while !rotation(disk) {
+            append(&mut storage, 1, &[5; 50]);
+            let _ = storage.flush();
+        }
+    };
+    let whole = Disk::new();
+    fill(&whole);
+    let renamed = whole.calls().iter().position(|&call| call == Call::Rename(Name::Spare, Name::Segment(2))).unwrap();
+    let disk = Disk::new();
+    disk.power_off_at(renamed + 2);
+    fill(&disk);
+    let disk = disk.after_power_loss(|_| Fate::Lost);
+    let (mut storage, _) = FileStorage::open(disk.clone(), small()).unwrap();
+    append(&mut storage, 1, b"acknowledged");
+    storage.flush().unwrap();
+    drop(storage);
+    disk.take(Name::Segment(2));
+    let missing = FileStorage::open(disk, small()).map(drop);
+    assert!(matches!(missing, Err(OpenError::SegmentMissing { name: Name::Segment(2) })));
+}
+
+/// After a failed sync the system shows bytes that are not on the disk. A log that is opened then must
+/// not let them be acknowledged before they are.
+#[test]
+fn what_a_start_after_a_failed_sync_shows_survives_a_power_loss() {
+    let disk = Disk::new();
+    let mut storage = create(&disk);
+    append(&mut storage, 1, b"saved");
+    storage.flush().unwrap();
+    append(&mut storage, 1, b"not saved");
+    let sync = disk.calls().len() + 1;
+    disk.fail_at(sync, io::ErrorKind::Other);
+    storage.flush().unwrap_err();
+    assert_eq!(disk.calls().len(), sync + 1);
+    drop(storage);
+    let (mut storage, report) = FileStorage::open(disk.clone(), small()).unwrap();
+    assert_eq!((report.entries, report.cut), (2, None), "the page cache shows it");
+    let shown = payloads(&mut storage);
+    let after = disk.after_power_loss(|_| Fate::Lost);
+    assert_eq!(payloads(&mut FileStorage::open(after, small()).unwrap().0), shown);
 }
 
 #[test]
