@@ -174,7 +174,10 @@ impl State {
         self.call(Call::Create(name))?;
         let inode = self.inodes.len();
         self.inodes.push(Inode::default());
-        self.change(Some(name), Some((name, inode)));
+        if self.names.contains_key(&name) {
+            self.change(Some(name), None);
+        }
+        self.change(None, Some((name, inode)));
         Ok(SimulatedFile { inode })
     }
 

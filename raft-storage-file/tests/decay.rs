@@ -7,7 +7,7 @@ use raft_core::entry::{EntryHeader, EntryKind};
 use raft_core::storage::{HardState, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, NodeId, Term};
 use raft_storage_file::simulated::{Disk, Fate};
-use raft_storage_file::{FileStorage, Identity, Name, Options};
+use raft_storage_file::{FileStorage, Identity, Options};
 
 const SECTOR: usize = 512;
 
@@ -102,7 +102,7 @@ fn every_lost_decayed_or_misplaced_sector_is_found_or_harmless() {
     let disk = disk();
     let whole = disk.contents();
     let expected = image(&mut FileStorage::open(disk.after_power_loss(|_| Fate::Kept), options()).unwrap().0);
-    let last = *whole.keys().filter(|name| matches!(name, Name::Segment(_))).next_back().unwrap();
+    let last = *whole.keys().next_back().unwrap();
     let mut sources = vec![vec![0; SECTOR], vec![0xa5; SECTOR]];
     for bytes in whole.values() {
         sources.extend(bytes.chunks(SECTOR).map(<[u8]>::to_vec));
@@ -135,12 +135,15 @@ fn every_lost_decayed_or_misplaced_sector_is_found_or_harmless() {
 fn a_file_cut_short_anywhere_is_found_or_harmless() {
     let disk = disk();
     let expected = image(&mut FileStorage::open(disk.after_power_loss(|_| Fate::Kept), options()).unwrap().0);
+    let last = *disk.contents().keys().next_back().unwrap();
     for (name, bytes) in disk.contents() {
         for length in (0..bytes.len()).filter(|length| length % 5 == 0) {
             let damaged = disk.after_power_loss(|_| Fate::Kept);
             damaged.put(name, bytes[..length].to_vec());
             let outcome = outcome(&damaged, &expected, &format!("{name} cut to {length} bytes"));
-            assert!(matches!((name, outcome), (Name::Lock, _) | (_, Outcome::Refused | Outcome::Whole)));
+            // The last batch lies behind what was prepared for the segment, where a torn write ends early.
+            let grown = name == last && length >= usize::try_from(options().segment_bytes).unwrap();
+            assert!(grown || !matches!(outcome, Outcome::Cut), "{name} cut to {length} bytes");
         }
     }
 }

@@ -322,6 +322,29 @@ fn a_segment_that_was_not_sealed_is_sealed_at_the_next_start() {
     assert!(matches!(missing, Err(OpenError::SegmentMissing { name: Name::Segment(2) })));
 }
 
+/// A whole batch stands where another one was that later batches followed.
+#[test]
+fn a_batch_of_another_history_is_found() {
+    let disk = Disk::new();
+    drop(create(&disk));
+    let history = |payloads: [&[u8]; 2]| {
+        let disk = disk.after_power_loss(|_| Fate::Kept);
+        let (mut storage, _) = FileStorage::open(disk.clone(), small()).unwrap();
+        for payload in payloads {
+            append(&mut storage, 1, payload);
+            storage.flush().unwrap();
+        }
+        disk
+    };
+    let (one, other) = (history([b"aaaa", b"same"]), history([b"bbbb", b"same"]));
+    let (mut bytes, others) = (one.bytes(Name::Segment(1)).unwrap(), other.bytes(Name::Segment(1)).unwrap());
+    let first_batch = 128..128 + 88 + 36;
+    bytes[first_batch.clone()].copy_from_slice(&others[first_batch]);
+    one.put(Name::Segment(1), bytes);
+    let opened = FileStorage::open(one, small()).map(drop);
+    assert!(matches!(opened, Err(OpenError::Damaged { offset: 256, .. })));
+}
+
 /// After a failed sync the system shows bytes that are not on the disk. A log that is opened then must
 /// not let them be acknowledged before they are.
 #[test]
