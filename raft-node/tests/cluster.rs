@@ -1,4 +1,5 @@
 //! Whole nodes on threads, over memory.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
 use std::collections::BTreeMap;
 use std::thread;

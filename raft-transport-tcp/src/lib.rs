@@ -1,1 +1,35 @@
-//! Placeholder.
+//! Links over TCP: between the nodes of a cluster and from its clients, on one port of each node.
+//!
+//! [`frame`] and [`handshake`] are pure functions over bytes. [`network`] has the sockets: a
+//! [`network::TcpNetwork`] and its [`peers::TcpPeers`] implement the traits of
+//! [`raft_core::transport`] without a thread of their own; [`client`] is the other end of a
+//! client's connection.
+//!
+//! Between two nodes there are two connections, one for each direction: a node sends its messages
+//! on the one it dialed, and receives on the one it accepted. So neither has to decide which of
+//! two simultaneous dials wins.
+#![cfg_attr(not(feature = "std"), no_std)]
+
+pub mod frame;
+pub mod handshake;
+
+#[cfg(feature = "std")]
+mod backoff;
+#[cfg(feature = "std")]
+mod buffer;
+#[cfg(feature = "std")]
+pub mod client;
+#[cfg(feature = "std")]
+mod clients;
+#[cfg(feature = "std")]
+mod connection;
+#[cfg(feature = "std")]
+mod dial;
+#[cfg(feature = "std")]
+pub mod network;
+#[cfg(feature = "std")]
+pub mod options;
+#[cfg(feature = "std")]
+pub mod peers;
+#[cfg(feature = "std")]
+mod pending;

@@ -1,0 +1,247 @@
+//! The handshake: who dials says who it is and whom it wants, who accepts says who it is, or why
+//! not. No message of Raft is read before.
+//!
+//! Bodies are postcard. A [`Hello`] begins with the bytes `RAFT` and the range of protocol
+//! versions, in that place in every version to come.
+
+use raft_core::types::{ClusterId, Incarnation, NodeId};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The protocol version that this code speaks.
+pub const PROTOCOL_VERSION: u8 = 1;
+/// The longest body of a frame before the handshake is done, in bytes.
+pub const HANDSHAKE_BYTES_MAX: usize = 1024;
+
+const MAGIC: [u8; 4] = *b"RAFT";
+
+/// Who a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its id there.
+    pub node: NodeId,
+    /// The life of its storage.
+    pub incarnation: Incarnation,
+    /// The checksum of the configuration the cluster was created with.
+    pub configuration: u32,
+}
+
+/// What who dials says first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    magic: [u8; 4],
+    version_min: u8,
+    version_max: u8,
+    /// Who dials.
+    pub role: Role,
+}
+
+/// Who dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// A node of the cluster.
+    Node {
+        /// Who it is.
+        identity: Identity,
+        /// Whom it wants to reach.
+        wanted: NodeId,
+    },
+    /// A client of the cluster; of any, if it does not say which.
+    Client {
+        /// The cluster it wants to reach.
+        cluster: Option<ClusterId>,
+    },
+}
+
+/// What who accepts answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The protocol version that is spoken from now on.
+    pub version: u8,
+    /// Who accepted.
+    pub identity: Identity,
+}
+
+/// Why a connection is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No common version.
+    #[error("no protocol version is known to both: the other side knows {version_min} to {version_max}")]
+    Version {
+        /// The lowest version the refuser knows.
+        version_min: u8,
+        /// The highest.
+        version_max: u8,
+    },
+    /// Another cluster.
+    #[error("it is a node of another cluster, {cluster}: check the addresses and the data directory")]
+    OtherCluster {
+        /// The refuser's cluster.
+        cluster: ClusterId,
+    },
+    /// Created with other members or limits.
+    #[error("it was created with other members or session limits: give all nodes of a cluster the same")]
+    OtherConfiguration,
+    /// Another node than was wanted.
+    #[error("node {node} answers at this address, not the one that was wanted: check the addresses")]
+    OtherNode {
+        /// The refuser.
+        node: NodeId,
+    },
+    /// Not a member.
+    #[error("it does not know node {node} as a member")]
+    NotMember {
+        /// The node that dialed.
+        node: NodeId,
+    },
+    /// Two nodes with one id.
+    #[error(
+        "two nodes claim to be node {node}: stop one of them. If its data was wiped or copied, \
+         it must not come back under this id"
+    )]
+    SameId {
+        /// The id.
+        node: NodeId,
+    },
+    /// No room for another connection.
+    #[error("it has as many connections as it can; try again later")]
+    TooMany,
+    /// The first frame was no hello.
+    #[error("the first bytes were no greeting of this protocol")]
+    NoHello,
+}
+
+impl Hello {
+    /// The greeting of a node or a client.
+    #[must_use]
+    pub fn new(role: Role) -> Hello {
+        Hello { magic: MAGIC, version_min: PROTOCOL_VERSION, version_max: PROTOCOL_VERSION, role }
+    }
+
+    /// Reads a greeting.
+    ///
+    /// # Errors
+    /// [`Refusal::NoHello`] for other bytes, [`Refusal::Version`] if no version is common.
+    pub fn decode(body: &[u8]) -> Result<Hello, Refusal> {
+        let Some((&[m0, m1, m2, m3, version_min, version_max], _)) = body.split_first_chunk::<6>() else {
+            return Err(Refusal::NoHello);
+        };
+        if [m0, m1, m2, m3] != MAGIC {
+            return Err(Refusal::NoHello);
+        }
+        if !(version_min..=version_max).contains(&PROTOCOL_VERSION) {
+            return Err(Refusal::Version { version_min: PROTOCOL_VERSION, version_max: PROTOCOL_VERSION });
+        }
+        postcard::from_bytes(body).map_err(|_| Refusal::NoHello)
+    }
+
+    /// What node `own`, for which `is_member` knows the members, answers.
+    ///
+    /// # Errors
+    /// The first reason not to talk.
+    pub fn answer(&self, own: &Identity, is_member: impl Fn(NodeId) -> bool) -> Result<Welcome, Refusal> {
+        let welcome = Welcome { version: PROTOCOL_VERSION, identity: *own };
+        match self.role {
+            Role::Client { cluster } if cluster.is_some_and(|cluster| cluster != own.cluster) => {
+                Err(Refusal::OtherCluster { cluster: own.cluster })
+            }
+            Role::Client { .. } => Ok(welcome),
+            Role::Node { identity, wanted } => {
+                check_peer(own, &identity)?;
+                if wanted != own.node {
+                    return Err(Refusal::OtherNode { node: own.node });
+                }
+                if !is_member(identity.node) {
+                    return Err(Refusal::NotMember { node: identity.node });
+                }
+                Ok(welcome)
+            }
+        }
+    }
+}
+
+impl Welcome {
+    /// Checks that the node which accepted is the one that was wanted.
+    ///
+    /// # Errors
+    /// The first reason not to talk.
+    pub fn check(&self, own: &Identity, wanted: NodeId) -> Result<(), Refusal> {
+        if self.version != PROTOCOL_VERSION {
+            return Err(Refusal::Version { version_min: self.version, version_max: self.version });
+        }
+        check_peer(own, &self.identity)?;
+        if self.identity.node == wanted { Ok(()) } else { Err(Refusal::OtherNode { node: self.identity.node }) }
+    }
+}
+
+fn check_peer(own: &Identity, peer: &Identity) -> Result<(), Refusal> {
+    if peer.cluster != own.cluster {
+        return Err(Refusal::OtherCluster { cluster: own.cluster });
+    }
+    if peer.node == own.node {
+        return Err(Refusal::SameId { node: own.node });
+    }
+    if peer.configuration != own.configuration {
+        return Err(Refusal::OtherConfiguration);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[cfg(feature = "std")]
+mod tests {
+    use super::*;
+
+    fn identity(cluster: u128, node: u64, configuration: u32) -> Identity {
+        let node = NodeId::new(node).unwrap();
+        Identity { cluster: ClusterId(cluster), node, incarnation: Incarnation(u128::from(node.get())), configuration }
+    }
+
+    fn dial(identity: Identity, wanted: u64) -> Result<Welcome, Refusal> {
+        let hello = Hello::new(Role::Node { identity, wanted: NodeId::new(wanted).unwrap() });
+        let mut buffer = [0; HANDSHAKE_BYTES_MAX];
+        let body = postcard::to_slice(&hello, &mut buffer).unwrap();
+        Hello::decode(body).unwrap().answer(&self::identity(1, 2, 9), |node| node.get() <= 3)
+    }
+
+    #[test]
+    fn nodes_that_do_not_belong_together_are_told_why() {
+        assert!(dial(identity(1, 1, 9), 2).is_ok());
+        assert_eq!(dial(identity(5, 1, 9), 2), Err(Refusal::OtherCluster { cluster: ClusterId(1) }));
+        assert_eq!(dial(identity(1, 2, 9), 2), Err(Refusal::SameId { node: NodeId::new(2).unwrap() }));
+        assert_eq!(dial(identity(1, 1, 8), 2), Err(Refusal::OtherConfiguration));
+        assert_eq!(dial(identity(1, 1, 9), 3), Err(Refusal::OtherNode { node: NodeId::new(2).unwrap() }));
+        assert_eq!(dial(identity(1, 4, 9), 2), Err(Refusal::NotMember { node: NodeId::new(4).unwrap() }));
+    }
+
+    #[test]
+    fn clients_may_name_their_cluster() {
+        let own = identity(1, 2, 9);
+        let answer = |cluster| Hello::new(Role::Client { cluster }).answer(&own, |_| true);
+        assert!(answer(None).is_ok());
+        assert!(answer(Some(ClusterId(1))).is_ok());
+        assert!(answer(Some(ClusterId(2))).is_err());
+    }
+
+    #[test]
+    fn other_bytes_and_other_versions_are_told_apart() {
+        assert_eq!(Hello::decode(b"GET / HTTP/1.1"), Err(Refusal::NoHello));
+        assert_eq!(Hello::decode(b"RAF"), Err(Refusal::NoHello));
+        assert!(matches!(Hello::decode(b"RAFT\x02\x07 of the future"), Err(Refusal::Version { .. })));
+        assert_eq!(Hello::decode(b"RAFT\x01\x01\xff"), Err(Refusal::NoHello));
+    }
+
+    #[test]
+    fn who_dials_checks_the_welcome_too() {
+        let own = identity(1, 1, 9);
+        let check = |identity, wanted| Welcome { version: 1, identity }.check(&own, NodeId::new(wanted).unwrap());
+        assert_eq!(check(identity(1, 2, 9), 2), Ok(()));
+        assert!(check(identity(1, 3, 9), 2).is_err());
+        assert!(check(identity(2, 2, 9), 2).is_err());
+        assert!(check(identity(1, 2, 8), 2).is_err());
+        assert!(check(identity(1, 1, 9), 1).is_err(), "it reached itself");
+    }
+}

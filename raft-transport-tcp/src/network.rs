@@ -1,0 +1,231 @@
+//! The network of one node: its port, and all its connections, driven by one poll.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token};
+use raft_core::client::protocol::{Request, Response};
+use raft_core::transport::{ClientId, Network, Wake};
+use raft_core::types::{Millis, NodeId};
+use thiserror::Error;
+
+use crate::clients::Clients;
+use crate::options::TcpOptions;
+use crate::peers::TcpPeers;
+use crate::pending::{Accepted, Pending};
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+const FIRST_LINK: usize = 2;
+
+/// How often connections are looked after: dialed, kept alive, given up.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The network of one node. Implements [`Network`].
+#[derive(Debug)]
+pub struct TcpNetwork {
+    poll: Poll,
+    events: Events,
+    waker: TcpWaker,
+    listener: TcpListener,
+    /// A connection may be waiting to be accepted.
+    acceptable: bool,
+    pending: Pending,
+    clients: Clients,
+    options: TcpOptions,
+    first_pending: usize,
+    first_client: usize,
+    sweep_at: Instant,
+}
+
+/// Wakes a network's wait.
+#[derive(Clone, Debug)]
+pub struct TcpWaker(Arc<mio::Waker>);
+
+impl Wake for TcpWaker {
+    fn wake(&self) {
+        // It fails only when the poll it belongs to is gone, and with it who could be woken.
+        let _ = self.0.wake();
+    }
+}
+
+impl TcpNetwork {
+    /// Opens the node's port.
+    ///
+    /// # Errors
+    /// [`BindError`] names the address and what is wrong with it.
+    pub fn bind(options: TcpOptions) -> Result<(TcpNetwork, TcpPeers), BindError> {
+        let mut listener = TcpListener::bind(options.listen).map_err(|source| {
+            let address = options.listen;
+            match source.kind() {
+                io::ErrorKind::AddrInUse => BindError::InUse { address },
+                io::ErrorKind::AddrNotAvailable => BindError::NotLocal { address },
+                io::ErrorKind::PermissionDenied => BindError::Forbidden { address },
+                _ => BindError::Failed { address, source },
+            }
+        })?;
+        let poll = Poll::new().map_err(BindError::Poll)?;
+        let waker = mio::Waker::new(poll.registry(), WAKER).map_err(BindError::Poll)?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(BindError::Poll)?;
+        let now = Instant::now();
+        let peers = TcpPeers::new(&options, now);
+        let first_pending = FIRST_LINK + peers.tokens();
+        let first_client = first_pending + options.handshakes_max + 1;
+        let network = TcpNetwork {
+            poll,
+            events: Events::with_capacity(1024),
+            waker: TcpWaker(Arc::new(waker)),
+            listener,
+            acceptable: true,
+            pending: Pending::new(first_pending, &options),
+            clients: Clients::new(first_client, &options),
+            options,
+            first_pending,
+            first_client,
+            sweep_at: now,
+        };
+        Ok((network, peers))
+    }
+
+    /// Where it listens, with the port that the system chose if port 0 was asked for.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    fn dispatch(&mut self, peers: &mut TcpPeers, now: Instant) {
+        let registry = self.poll.registry();
+        for event in &self.events {
+            match event.token().0 {
+                token if token == LISTENER.0 => self.acceptable = true,
+                token if token == WAKER.0 => {}
+                token if token >= self.first_client => self.clients.announce(token - self.first_client, event, now),
+                token if token >= self.first_pending => {
+                    let is_member = |node: NodeId| peers.is_member(node);
+                    match self.pending.announce(event, &self.options.identity, is_member, now) {
+                        Some(Accepted::Node(node, incarnation, connection)) => {
+                            peers.accept((node, incarnation), connection, (registry, FIRST_LINK), now);
+                        }
+                        Some(Accepted::Client(connection)) => {
+                            self.clients.accept(connection, &self.options.identity, registry, now);
+                        }
+                        None => {}
+                    }
+                }
+                token => peers.announce(token - FIRST_LINK, event, now),
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Instant) {
+        while self.acceptable {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    // Small frames go out at once; a socket that cannot do so is only slower.
+                    let _ = stream.set_nodelay(true);
+                    self.pending.accept(stream, self.poll.registry(), now);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.acceptable = false,
+                // The connection was gone before it was accepted.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    // Out of descriptors, say: those who wait are tried again at the next sweep.
+                    tracing::warn!(%error, "could not accept a connection");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn sweep(&mut self, peers: &mut TcpPeers, now: Instant) {
+        if now < self.sweep_at {
+            return;
+        }
+        self.sweep_at = now + SWEEP_INTERVAL;
+        peers.sweep((self.poll.registry(), FIRST_LINK), now);
+        self.pending.sweep(&self.options, now);
+        self.clients.sweep(now);
+    }
+}
+
+impl Network for TcpNetwork {
+    type Peers = TcpPeers;
+    type Waker = TcpWaker;
+    type Error = io::Error;
+
+    fn waker(&self) -> TcpWaker {
+        self.waker.clone()
+    }
+
+    fn wait(&mut self, peers: &mut TcpPeers, timeout: Option<Millis>) -> io::Result<()> {
+        let now = Instant::now();
+        let until_sweep = self.sweep_at.saturating_duration_since(now);
+        let timeout = match timeout {
+            _ if peers.has_unread() || self.clients.has_unread() => Duration::ZERO,
+            Some(timeout) => until_sweep.min(Duration::from_millis(timeout.0)),
+            None => until_sweep,
+        };
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        let now = Instant::now();
+        self.dispatch(peers, now);
+        peers.read(now);
+        self.accept(now);
+        self.sweep(peers, now);
+        Ok(())
+    }
+
+    fn request(&mut self) -> Option<(ClientId, Request<'_>)> {
+        self.clients.request()
+    }
+
+    fn respond(&mut self, client: ClientId, response: &Response<'_>) {
+        self.clients.respond(client, response);
+    }
+
+    fn flush(&mut self) {
+        self.clients.flush();
+    }
+}
+
+/// Why a port could not be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Another program has it.
+    #[error("{address} is in use by another program: stop that one, or choose another port")]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// It is of another machine.
+    #[error("{address} is no address of this machine: choose one that is, or 0.0.0.0 for all")]
+    NotLocal {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Not allowed.
+    #[error("this user may not listen at {address}: choose a port from 1024 on")]
+    Forbidden {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Something else.
+    #[error("could not listen at {address}")]
+    Failed {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system has no means to wait for sockets.
+    #[error("the system has no means to wait for sockets")]
+    Poll(#[source] io::Error),
+}

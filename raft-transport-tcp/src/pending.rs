@@ -1,0 +1,118 @@
+//! Connections that were accepted and have not said yet who they are.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Registry, Token};
+use raft_core::types::{Incarnation, NodeId};
+
+use crate::connection::Connection;
+use crate::frame::FrameKind;
+use crate::handshake::{HANDSHAKE_BYTES_MAX, Hello, Identity, Refusal, Role};
+use crate::options::TcpOptions;
+
+/// Whom a connection turned out to be from; the welcome is not sent yet.
+pub(crate) enum Accepted {
+    Node(NodeId, Incarnation, Connection),
+    Client(Connection),
+}
+
+/// The connections, by their tokens.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    connections: BTreeMap<usize, Connection>,
+    first_token: usize,
+    next: usize,
+    connections_max: usize,
+}
+
+impl Pending {
+    /// Connections under tokens from `first_token` on, as many as the options allow.
+    pub(crate) fn new(first_token: usize, options: &TcpOptions) -> Pending {
+        Pending { connections: BTreeMap::new(), first_token, next: 0, connections_max: options.handshakes_max }
+    }
+
+    /// Takes in a connection; one too many is closed at once.
+    pub(crate) fn accept(&mut self, stream: TcpStream, registry: &Registry, now: Instant) {
+        if self.connections.len() >= self.connections_max {
+            tracing::warn!("too many connections are in their handshake: one was closed");
+            return;
+        }
+        let taken = |place: &usize| self.connections.contains_key(&(self.first_token + place));
+        let place = (0..=self.connections_max).map(|step| (self.next + step) % (self.connections_max + 1));
+        let Some(place) = place.into_iter().find(|place| !taken(place)) else { return };
+        self.next = place + 1;
+        let mut connection = Connection::new(stream, now);
+        let token = self.first_token + place;
+        if connection.register(registry, Token(token)).is_ok() {
+            self.connections.insert(token, connection);
+        }
+    }
+
+    /// Handles what the poll announced for one of them; gives it once it has said who it is.
+    pub(crate) fn announce(
+        &mut self,
+        event: &Event,
+        own: &Identity,
+        is_member: impl Fn(NodeId) -> bool,
+        now: Instant,
+    ) -> Option<Accepted> {
+        let token = event.token().0;
+        let connection = self.connections.get_mut(&token)?;
+        connection.announce(event);
+        match greet(connection, own, is_member, now) {
+            Greeting::Unfinished => None,
+            Greeting::Closed => {
+                self.connections.remove(&token);
+                None
+            }
+            Greeting::From(role) => {
+                let connection = self.connections.remove(&token)?;
+                Some(match role {
+                    Role::Node { identity, .. } => Accepted::Node(identity.node, identity.incarnation, connection),
+                    Role::Client { .. } => Accepted::Client(connection),
+                })
+            }
+        }
+    }
+
+    /// Closes those that take too long.
+    pub(crate) fn sweep(&mut self, options: &TcpOptions, now: Instant) {
+        // A handshake begins when the connection is made, and bytes that trickle in prolong nothing.
+        self.connections.retain(|_, connection| now.duration_since(connection.sent_at) < options.handshake_timeout);
+    }
+}
+
+enum Greeting {
+    Unfinished,
+    Closed,
+    From(Role),
+}
+
+fn greet(connection: &mut Connection, own: &Identity, is_member: impl Fn(NodeId) -> bool, now: Instant) -> Greeting {
+    if connection.read(HANDSHAKE_BYTES_MAX, now).is_err() {
+        return Greeting::Closed;
+    }
+    let answer = match connection.take_frame(HANDSHAKE_BYTES_MAX) {
+        Ok(None) => return Greeting::Unfinished,
+        Ok(Some(found)) if found.kind == FrameKind::Hello => Hello::decode(connection.input.body(&found)),
+        Ok(Some(_)) | Err(_) => Err(Refusal::NoHello),
+    };
+    match answer.and_then(|hello| hello.answer(own, is_member).map(|_| hello.role)) {
+        Ok(role) => Greeting::From(role),
+        Err(refusal) => {
+            tracing::warn!(%refusal, "refused a connection");
+            refuse(connection, refusal, now);
+            Greeting::Closed
+        }
+    }
+}
+
+/// Says why, as far as the socket takes it at once.
+pub(crate) fn refuse(connection: &mut Connection, refusal: Refusal, now: Instant) {
+    connection.send(FrameKind::Refused, &refusal);
+    // The connection is closed next; who does not get the reason sees that.
+    let _ = connection.write(now);
+}
