@@ -271,10 +271,10 @@ pub enum OpenError {
         /// The last good entry.
         after: Index,
     },
-    /// Batches that are whole but contradict each other.
+    /// Batches that are whole but contradict each other, or hold entries that are damaged.
     #[error(
-        "{name} holds at offset {offset} what cannot follow entry {after}, although its checksums are right; the log \
-         was written by a faulty program: remove this node from the cluster and add it anew with an empty directory"
+        "{name} holds at offset {offset} what cannot follow entry {after}, although it is what was written: faulty \
+         memory or a faulty program wrote it; remove this node from the cluster and add it anew with an empty directory"
     )]
     Contradiction {
         /// The segment.

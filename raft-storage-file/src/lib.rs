@@ -23,7 +23,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`format`] describes every byte on disk, [`recovery`] what a start makes of what it finds. All
+//! [`mod@format`] describes every byte on disk, [`recovery`] what a start makes of what it finds. All
 //! calls to the file system go through [`Files`]; [`simulated`] has a disk that loses power.
 
 mod cache;

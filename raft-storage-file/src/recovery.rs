@@ -16,7 +16,7 @@
 //! | a segment of another incarnation, number or chain | [`OpenError::SegmentForeign`] |
 //! | a segment shorter than it was prepared | [`OpenError::SegmentShort`] |
 //! | a bad batch in a segment that has a successor, or that a later batch proves to have been durable | [`OpenError::Damaged`] |
-//! | whole batches that contradict each other | [`OpenError::Contradiction`] |
+//! | whole batches that contradict each other, or hold damaged entries | [`OpenError::Contradiction`] |
 //! | zeros behind the last batch | the log is whole |
 //! | a last batch of which sectors were never written | cut, kept as `.torn`, said in [`Report::cut`] |
 //! | a last batch that is damaged otherwise | [`OpenError::Suspect`], or cut: [`SuspectTail`] |

@@ -100,6 +100,17 @@ impl Inode {
         }
     }
 
+    /// Makes durable what was written since the last sync, and nothing else.
+    fn sync(&mut self) {
+        self.durable.resize(self.bytes.len(), 0);
+        for &sector in &self.dirty {
+            let start = sector * SECTOR;
+            for (place, byte) in self.durable.iter_mut().skip(start).zip(Inode::sector_of(&self.bytes, sector)) {
+                *place = *byte;
+            }
+        }
+    }
+
     /// The sectors whose loss would show.
     fn unsynced_sectors(&self) -> impl Iterator<Item = usize> {
         let differs = |&sector: &usize| {
@@ -209,7 +220,7 @@ impl State {
         let half_done = self.half_done();
         let inode = self.inode(inode)?;
         if called.is_ok() {
-            inode.durable.clone_from(&inode.bytes);
+            inode.sync();
         } else if !half_done {
             return called;
         }

@@ -1,7 +1,7 @@
 //! [`FileStorage`]: the log in memory, and what brings it to disk.
 
 use raft_core::entry::{EntryHeader, Records};
-use raft_core::storage::{Full, HardState, ReadError, Saved, Storage};
+use raft_core::storage::{Full, HardState, ReadError, Saved, Storage, StorageMetrics};
 use raft_core::types::{ClusterTime, EntryId, Index, Term};
 
 use crate::directory::Directory;
@@ -195,6 +195,11 @@ impl<F: Files> FileStorage<F> {
 
 impl<F: Files> Storage for FileStorage<F> {
     type Error = StorageError;
+
+    fn metrics(&self) -> StorageMetrics {
+        let Metrics { syncs, entries, bytes, .. } = self.metrics;
+        StorageMetrics { syncs, entries_synced: entries, bytes_written: bytes }
+    }
 
     fn hard_state(&self) -> HardState {
         self.log.hard_state

@@ -4,6 +4,8 @@
 //! What must hold each time: what was acknowledged is there bit for bit; what was being saved is
 //! there as a whole or not at all; nothing else is; and recovering again gives the same.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets the unexpected is to panic")]
+
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -3,6 +3,8 @@
 //! What must hold each time: the damage is found, or it is provably harmless (the log is whole). The one
 //! exception is what nobody can tell from a torn write: a sector of the very last batch that is zeros.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets the unexpected is to panic")]
+
 use raft_core::entry::{EntryHeader, EntryKind};
 use raft_core::storage::{HardState, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, NodeId, Term};

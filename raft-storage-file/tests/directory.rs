@@ -1,5 +1,7 @@
 //! The log on real files.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets the unexpected is to panic")]
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 

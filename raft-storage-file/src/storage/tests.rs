@@ -8,6 +8,7 @@ use raft_core::types::{ClusterId, Incarnation, NodeId};
 use super::*;
 use crate::error::{OpenError, Operation};
 use crate::files::Name;
+use crate::format::{BatchHeader, SegmentHeader};
 use crate::options::SuspectTail;
 use crate::simulated::{Call, Disk, Fate};
 
@@ -124,6 +125,7 @@ fn long_batches_and_long_entries_go_beyond_a_segment() {
     append(&mut storage, 1, &[1; 10_000]);
     append(&mut storage, 1, &[2; 20_000]);
     storage.flush().unwrap();
+    assert_eq!(storage.metrics().rotations, 0, "no segment stays empty");
     append(&mut storage, 1, &[3; 100]);
     storage.flush().unwrap();
     let lengths = |storage: &mut FileStorage<Disk>| payloads(storage).iter().map(Vec::len).collect::<Vec<_>>();
@@ -343,6 +345,61 @@ fn a_batch_of_another_history_is_found() {
     one.put(Name::Segment(1), bytes);
     let opened = FileStorage::open(one, small()).map(drop);
     assert!(matches!(opened, Err(OpenError::Damaged { offset: 256, .. })));
+}
+
+/// Headers whose checksums are right, but which say what cannot be.
+#[test]
+fn contradictions_are_found() {
+    let whole = Disk::new();
+    let mut storage = create(&whole);
+    while storage.metrics().rotations == 0 {
+        append(&mut storage, 1, &[5; 50]);
+        storage.flush().unwrap();
+    }
+    drop(storage);
+    let with_segment = |number, change: &dyn Fn(&mut SegmentHeader)| {
+        let mut bytes = whole.bytes(Name::Segment(number)).unwrap();
+        let mut header = SegmentHeader::decode(bytes.first_chunk().unwrap()).unwrap();
+        change(&mut header);
+        bytes[..128].copy_from_slice(&header.encode());
+        let disk = whole.after_power_loss(|_| Fate::Kept);
+        disk.put(Name::Segment(number), bytes);
+        FileStorage::open(disk, small()).map(drop).unwrap_err()
+    };
+    let error = with_segment(2, &|header| header.last = EntryId::new(Term(1), Index(3)));
+    assert!(matches!(error, OpenError::Contradiction { name: Name::Segment(2), .. }), "{error}");
+    let error = with_segment(2, &|header| header.hard_state.term = Term(9));
+    assert!(matches!(error, OpenError::Contradiction { name: Name::Segment(2), .. }), "{error}");
+    let error = with_segment(2, &|header| header.chain ^= 1);
+    assert!(matches!(error, OpenError::SegmentForeign { name: Name::Segment(2) }), "{error}");
+    let error = with_segment(2, &|header| header.previous_end -= 1);
+    assert!(matches!(error, OpenError::SegmentForeign { name: Name::Segment(2) }), "{error}");
+    let error = with_segment(1, &|header| header.previous_end = 1);
+    assert!(matches!(error, OpenError::SegmentForeign { name: Name::Segment(1) }), "{error}");
+
+    let with_batch = |change: &dyn Fn(&mut BatchHeader)| {
+        let mut bytes = whole.bytes(Name::Segment(2)).unwrap();
+        let place = 128..128 + BATCH_HEADER_BYTES;
+        let mut header = BatchHeader::decode(bytes[place.clone()].first_chunk().unwrap()).unwrap();
+        change(&mut header);
+        bytes[place].copy_from_slice(&header.encode());
+        let disk = whole.after_power_loss(|_| Fate::Kept);
+        disk.put(Name::Segment(2), bytes);
+        FileStorage::open(disk, small()).map(drop)
+    };
+    let changes: [&dyn Fn(&mut BatchHeader); 5] = [
+        &|header| header.previous.index = header.previous.index.previous(),
+        &|header| header.previous.index = header.previous.index.next(),
+        &|header| header.previous.term = Term(7),
+        &|header| header.entries += 1,
+        &|header| header.hard_state.vote = None,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let opened = with_batch(change);
+        // The last one is none: the hard state did not have a vote to begin with.
+        let contradiction = matches!(opened, Err(OpenError::Contradiction { name: Name::Segment(2), offset: 128, .. }));
+        assert_eq!(contradiction, number < 4, "change {number}");
+    }
 }
 
 /// After a failed sync the system shows bytes that are not on the disk. A log that is opened then must
