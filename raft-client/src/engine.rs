@@ -1,34 +1,62 @@
 //! Many sessions and many requests in flight over one connection to the leader, on the thread of
 //! the caller.
 
+mod dispatch;
+mod links;
+mod secrets;
+pub(crate) mod slab;
+mod timers;
+
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use raft_core::client::protocol::Consistency;
+use raft_core::types::{Instant, Millis};
 use thiserror::Error;
 
 use crate::options::{Options, OptionsError};
 use crate::outcome::Completion;
 use crate::stats::Stats;
+use dispatch::{Dispatch, millis};
+use links::Links;
+use slab::Place;
+
+pub use links::{LinkFault, Waker};
 
 /// Drives sessions and requests: submit, [`Engine::poll`], take completions, and again.
+///
+/// All that is in flight goes over one connection to the leader; others are made only to find it.
+/// Host names are resolved on this thread when a connection is made.
 #[derive(Debug)]
 pub struct Engine {
-    stats: Stats,
+    /// The moment from which its clock counts.
+    epoch: std::time::Instant,
+    dispatch: Dispatch,
+    links: Links,
+    /// When it was polled last.
+    polled_at: Instant,
 }
+
+/// After how long without a poll it is asked first whether connections were lost meanwhile.
+const POLL_GAP_MAX: Millis = Millis(100);
 
 /// A session of an [`Engine`]. If the session of the cluster behind it ends, the next command
 /// opens another one; the commands in flight at its end are never sent under the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionKey {
-    pub(crate) place: u32,
-    pub(crate) generation: u32,
-}
+pub struct SessionKey(Place);
 
-/// A request of an [`Engine`], by which its completion is known. Never used again.
+/// A request of an [`Engine`], by which its completion is known. Not used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+pub struct Ticket(Place);
+
+impl Ticket {
+    /// A small number, less than the most requests that were ever under way at once, and held by no
+    /// other request until this one was completed: for tables of what the program knows of each.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0.index()
+    }
+}
 
 /// Whether a command without a session is sent again when its outcome is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +86,15 @@ pub enum SubmitError {
     /// The key is of a session that was closed.
     #[error("the session was closed by this program; open another one")]
     Closed,
+    /// As many requests as [`Options::requests_max`] are under way.
+    #[error("{limit} requests are under way, and this client allows no more; poll until one is completed")]
+    Busy {
+        /// The limit.
+        limit: usize,
+    },
+    /// The operating system gave no random bytes for the secret of a new session.
+    #[error("the operating system gives no random bytes, which sessions need for their secrets")]
+    Random,
     /// The endpoint is none, or more are known than the engine keeps.
     #[error("the endpoint is not of the form host:port, or too many are known already")]
     Endpoint,
@@ -81,18 +118,6 @@ pub enum EngineError {
     Thread(#[source] io::Error),
 }
 
-/// Ends the present or the next [`Engine::poll`], from any thread.
-#[derive(Clone, Debug)]
-pub struct Waker(Arc<mio::Waker>);
-
-impl Waker {
-    /// Wakes the engine.
-    pub fn wake(&self) {
-        // A waker fails only when the engine it belongs to cannot wait any more, and then says so.
-        let _ = self.0.wake();
-    }
-}
-
 impl Engine {
     /// An engine over the nodes in `options`. Connects when there is something to send.
     ///
@@ -100,23 +125,26 @@ impl Engine {
     /// [`EngineError`] for options that are not valid and an operating system that is out of means.
     pub fn new(options: &Options) -> Result<Engine, EngineError> {
         options.check()?;
-        unimplemented!()
+        let epoch = std::time::Instant::now();
+        Ok(Engine { epoch, dispatch: Dispatch::new(options)?, links: Links::new(options)?, polled_at: Instant(0) })
     }
 
     /// A new session, which is opened by its first command.
     pub fn open_session(&mut self) -> SessionKey {
-        unimplemented!()
+        self.dispatch.open_session()
     }
 
-    /// Takes no further commands for the session; closes it once its commands are completed.
+    /// Takes no further commands for the session; closes it once its commands are completed, while
+    /// the engine is polled.
     pub fn close_session(&mut self, session: SessionKey) {
-        let _ = session;
+        let now = self.now();
+        self.dispatch.close_session(now, session);
     }
 
     /// Whether a session that was closed by the program is still to be closed in the cluster.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        false
+        self.dispatch.is_closing()
     }
 
     /// Submits a command, to be executed exactly once. It is given up after `deadline`; without
@@ -130,8 +158,8 @@ impl Engine {
         command: &[u8],
         deadline: Option<Duration>,
     ) -> Result<Ticket, SubmitError> {
-        let _ = (session, command, deadline);
-        unimplemented!()
+        let now = self.now();
+        self.dispatch.submit(now, session, command, after(now, deadline))
     }
 
     /// Submits a command without a session: it may be executed more than once if `retry` says so.
@@ -144,11 +172,11 @@ impl Engine {
         retry: Retry,
         deadline: Option<Duration>,
     ) -> Result<Ticket, SubmitError> {
-        let _ = (command, retry, deadline);
-        unimplemented!()
+        let now = self.now();
+        self.dispatch.submit_plain(now, command, retry, after(now, deadline))
     }
 
-    /// Asks a query of the state machine.
+    /// Asks a query of the state machine. It is asked again until it is answered.
     ///
     /// # Errors
     /// [`SubmitError`]; nothing was sent then.
@@ -158,44 +186,100 @@ impl Engine {
         query: &[u8],
         deadline: Option<Duration>,
     ) -> Result<Ticket, SubmitError> {
-        let _ = (consistency, query, deadline);
-        unimplemented!()
+        let now = self.now();
+        self.dispatch.query(now, consistency, query, after(now, deadline))
     }
 
-    /// Asks the node at `endpoint` how it is.
+    /// Asks the node at `endpoint` how it is, once.
     ///
     /// # Errors
     /// [`SubmitError`]; nothing was sent then.
     pub fn status(&mut self, endpoint: &str, deadline: Option<Duration>) -> Result<Ticket, SubmitError> {
-        let _ = (endpoint, deadline);
-        unimplemented!()
+        let now = self.now();
+        self.dispatch.status(now, endpoint, after(now, deadline))
     }
 
     /// Sends what is to be sent, waits until something arrives, a timer runs out, or `timeout` has
-    /// passed (`None`: no limit), and takes in what arrived. Returns at once if there are
-    /// completions to take.
+    /// passed (`None`: no limit), and takes in what arrived. Does not wait if there are completions
+    /// to take.
     ///
     /// # Errors
     /// [`EngineError::Poll`]: the operating system failed. Faults of connections are no errors.
     pub fn poll(&mut self, timeout: Option<Duration>) -> Result<(), EngineError> {
-        let _ = timeout;
-        unimplemented!()
+        let now = self.now();
+        if now.since(self.polled_at) > POLL_GAP_MAX {
+            self.links.wait(Some(Duration::ZERO)).map_err(EngineError::Poll)?;
+            self.take_in(now);
+        }
+        self.dispatch.run(now, &mut self.links);
+        self.links.flush();
+        let wait = self.longest_wait(self.now(), timeout);
+        self.links.wait(wait).map_err(EngineError::Poll)?;
+        let now = self.now();
+        self.take_in(now);
+        self.dispatch.run(now, &mut self.links);
+        self.links.flush();
+        self.polled_at = now;
+        Ok(())
     }
 
     /// The next request that came to its end.
     pub fn next_completion(&mut self) -> Option<(Ticket, Completion)> {
-        None
+        self.dispatch.next_completion()
     }
 
     /// What was done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.stats
+        self.dispatch.stats
+    }
+
+    /// Why there is no connection to the endpoints to which there is none, though one was tried.
+    pub fn faults(&self) -> impl Iterator<Item = (&str, &LinkFault)> {
+        let endpoints = self.dispatch.endpoints().iter().enumerate();
+        endpoints.filter_map(|(place, endpoint)| Some((endpoint.as_str(), self.links.fault(place)?)))
     }
 
     /// A handle that ends [`Engine::poll`] from another thread.
     #[must_use]
     pub fn waker(&self) -> Waker {
-        unimplemented!()
+        self.links.waker()
     }
+
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn longest_wait(&self, now: Instant, timeout: Option<Duration>) -> Option<Duration> {
+        if self.dispatch.has_completions() || self.links.has_news() {
+            return Some(Duration::ZERO);
+        }
+        let next = self.dispatch.deadline(now).min(self.links.deadline());
+        let own = (next != Instant::NEVER).then(|| Duration::from_millis(next.since(now).0));
+        match (own, timeout) {
+            (Some(own), Some(timeout)) => Some(own.min(timeout)),
+            (own, timeout) => own.or(timeout),
+        }
+    }
+
+    /// Takes in what the links have to tell.
+    fn take_in(&mut self, now: Instant) {
+        self.links.run_timers(now);
+        while let Some(endpoint) = self.links.next_readable() {
+            while let Some(response) = self.links.receive(now, endpoint) {
+                self.dispatch.respond(now, endpoint, &response);
+            }
+        }
+        while let Some(endpoint) = self.links.next_opened() {
+            self.dispatch.link_open(endpoint);
+        }
+        while let Some(endpoint) = self.links.next_down() {
+            self.dispatch.link_down(now, endpoint);
+        }
+    }
+}
+
+/// The moment `time` from now.
+fn after(now: Instant, time: Option<Duration>) -> Instant {
+    time.map_or(Instant::NEVER, |time| now.after(millis(time)))
 }

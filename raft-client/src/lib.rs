@@ -18,7 +18,7 @@ mod stats;
 
 pub use awaitable::Client;
 pub use blocking::BlockingClient;
-pub use engine::{Engine, EngineError, Retry, SessionKey, SubmitError, Ticket, Waker};
+pub use engine::{Engine, EngineError, LinkFault, Retry, SessionKey, SubmitError, Ticket, Waker};
 pub use options::{ENDPOINTS_MAX, Options, OptionsError};
 pub use outcome::{Answer, CommandError, Completion, QueryError, Reason};
 pub use raft_core::client::protocol::{Consistency, NodeStatus, NotExecuted, RoleName};

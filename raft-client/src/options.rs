@@ -17,15 +17,19 @@ pub struct Options {
     pub attempt_timeout: Duration,
     /// How long a connection may take to be established before the next node is tried.
     pub connect_timeout: Duration,
-    /// The least pause between attempts when no node is of help. Doubles, up to a second, and is
-    /// jittered.
+    /// The least pause between attempts when no node is of help. Doubles, up to half a
+    /// second, and is jittered.
     pub back_off: Duration,
     /// Whether the commands of a session run in the order in which they were submitted.
     pub fifo: bool,
     /// The longest command, query or answer, in bytes. No longer than the nodes allow.
     pub message_bytes_max: usize,
-    /// The most requests of an awaitable client that wait or are under way; beyond it they are
-    /// refused as [`Reason::Busy`](crate::Reason::Busy).
+    /// Whether a node that does not lead is to bring requests to the leader. If not, it names the
+    /// leader, and the client turns there: that saves a hop for each request, but the client must
+    /// be able to reach every node under the address by which the nodes know it.
+    pub forward: bool,
+    /// The most requests under way; beyond it they are refused as
+    /// [`SubmitError::Busy`](crate::SubmitError::Busy).
     pub requests_max: usize,
     /// Where jitter and session secrets come from; `None` takes it from the operating system. Set
     /// it only in tests: who can guess it can guess the secrets.
@@ -38,12 +42,13 @@ impl Options {
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Options {
         Options {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
-            attempt_timeout: Duration::from_secs(1),
+            attempt_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
             back_off: Duration::from_millis(10),
             fifo: false,
+            forward: false,
             message_bytes_max: 2 * 1024 * 1024,
-            requests_max: 4096,
+            requests_max: 65_536,
             seed: None,
         }
     }
@@ -79,7 +84,7 @@ impl Options {
 }
 
 /// Whether an endpoint ends in a port.
-fn has_port(endpoint: &str) -> bool {
+pub(crate) fn has_port(endpoint: &str) -> bool {
     endpoint.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 

@@ -84,7 +84,7 @@ pub enum Reason {
     #[error("the client was closed")]
     Closed,
     /// The operating system failed the client: see [`EngineError`](crate::EngineError).
-    #[error("the client cannot use the network any more")]
+    #[error("the operating system fails this client")]
     Failed,
 }
 
@@ -107,6 +107,8 @@ impl From<SubmitError> for Reason {
             SubmitError::WindowFull => Reason::WindowFull,
             SubmitError::TooLong { limit, .. } => Reason::TooLong { limit },
             SubmitError::Closed => Reason::Closed,
+            SubmitError::Busy { .. } => Reason::Busy,
+            SubmitError::Random => Reason::Failed,
             SubmitError::Endpoint => Reason::Endpoint,
         }
     }
