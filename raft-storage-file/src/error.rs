@@ -39,8 +39,8 @@ pub enum Operation {
 impl fmt::Display for Operation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Operation::Directory => "using the directory of",
-            Operation::Lock => "locking",
+            Operation::Directory => "listing or making the directory",
+            Operation::Lock => "locking the directory",
             Operation::Open => "opening",
             Operation::Read => "reading",
             Operation::Write => "writing",
@@ -54,7 +54,7 @@ impl fmt::Display for Operation {
 
 /// The file system refused.
 #[derive(Clone, Debug, Error)]
-#[error("{operation} {name} failed: {source}")]
+#[error("{operation}{} failed: {source}", in_words(*operation, *name))]
 pub struct DiskError {
     /// What was asked of it.
     pub operation: Operation,
@@ -62,6 +62,13 @@ pub struct DiskError {
     pub name: Name,
     /// Its answer.
     pub source: Arc<io::Error>,
+}
+
+fn in_words(operation: Operation, name: Name) -> String {
+    match operation {
+        Operation::Directory | Operation::Lock => String::new(),
+        _ => format!(" {name}"),
+    }
 }
 
 impl DiskError {

@@ -150,14 +150,16 @@ struct State {
     locked: bool,
     /// How many bytes all files together may have.
     capacity: Option<usize>,
+    /// The calls since they were last forgotten, and how many there were before.
     calls: Vec<Call>,
+    forgotten: usize,
     fault: Option<Fault>,
 }
 
 impl State {
     /// Takes note of a call; `Err` if it fails.
     fn call(&mut self, call: Call) -> io::Result<()> {
-        let number = self.calls.len();
+        let number = self.forgotten + self.calls.len();
         self.calls.push(call);
         match self.fault {
             Some(Fault::PowerOff { call }) if number >= call => Err(io::Error::other("the power is off")),
@@ -271,10 +273,17 @@ impl Disk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All calls so far, in order.
+    /// All calls so far that were not forgotten, in order.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.state().calls.clone()
+    }
+
+    /// Forgets the calls so far, so that a long simulation does not fill the memory. They still count.
+    pub fn forget_calls(&self) {
+        let mut state = self.state();
+        state.forgotten += state.calls.len();
+        state.calls.clear();
     }
 
     /// From call `call` on (the first is 0), nothing works any more.
@@ -338,6 +347,12 @@ impl Disk {
             let name = change.given.map(|(name, _)| name).or(change.taken);
             if name.is_some_and(|name| fate(Unsynced::Name(name)) != Fate::Lost) {
                 change.apply(&mut names);
+            }
+        }
+        // What has no name any more is gone.
+        for (number, inode) in inodes.iter_mut().enumerate() {
+            if !names.values().any(|&named| named == number) {
+                *inode = Inode::default();
             }
         }
         let state = State { exists: state.exists, inodes, durable_names: names.clone(), names, ..State::default() };

@@ -1,5 +1,6 @@
 //! The power goes at every call to the disk, with every subset of what was not synced that is worth
-//! trying, and goes again at every call of the recovery that follows.
+//! trying; and goes again at every call of the recovery that follows, and at every call of the one after
+//! that, with nothing, all or half of what was not synced.
 //!
 //! What must hold each time: what was acknowledged is there bit for bit; what was being saved is
 //! there as a whole or not at all; nothing else is; and recovering again gives the same.
@@ -243,7 +244,7 @@ impl Enumeration {
         call: usize,
         before: Option<&Trail<'_>>,
     ) {
-        for fates in fates(disk.unsynced().len(), nested > 0) {
+        for fates in fates(disk.unsynced().len(), before.is_none()) {
             let mut given = fates.iter();
             let after = disk.after_power_loss(|_| *given.next().expect("one fate for each thing"));
             let mut hasher = DefaultHasher::new();
@@ -256,7 +257,7 @@ impl Enumeration {
     }
 
     fn recover(&mut self, disk: &Disk, allowed: &[Option<Image>], nested: usize, trail: &Trail<'_>) {
-        let start = disk.after_power_loss(|_| Fate::Kept);
+        let start = (nested > 0).then(|| disk.after_power_loss(|_| Fate::Kept));
         let open = |disk: &Disk| FileStorage::open_or_create(disk.clone(), identity(), options());
         let (mut storage, report) = open(disk).unwrap_or_else(|error| panic!("{trail}: {error}"));
         let calls = disk.calls();
@@ -275,9 +276,7 @@ impl Enumeration {
         storage.flush().unwrap();
         drop(storage);
         assert_eq!(open(disk).unwrap().1.hard_state.term, Term(100), "{trail}, gone on");
-        if nested == 0 {
-            return;
-        }
+        let Some(start) = start else { return };
         for (call, _) in calls.iter().enumerate().filter(|(_, call)| **call != Call::Look) {
             let disk = start.after_power_loss(|_| Fate::Kept);
             disk.power_off_at(call);

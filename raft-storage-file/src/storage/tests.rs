@@ -423,6 +423,31 @@ fn what_a_start_after_a_failed_sync_shows_survives_a_power_loss() {
     assert_eq!(payloads(&mut FileStorage::open(after, small()).unwrap().0), shown);
 }
 
+/// Without the witness a lost sector of the last batch looks like a torn write, which is cut.
+#[test]
+fn a_witness_tells_decay_of_the_last_batch_from_a_torn_write() {
+    for witnessed in [false, true] {
+        let disk = Disk::new();
+        let mut storage = create(&disk);
+        append(&mut storage, 1, &[5; 1000]);
+        storage.flush().unwrap();
+        if witnessed {
+            storage.witness().unwrap();
+            let syncs = storage.metrics().syncs;
+            storage.witness().unwrap();
+            assert_eq!(storage.metrics().syncs, syncs);
+        }
+        drop(storage);
+        let mut bytes = disk.bytes(Name::Segment(1)).unwrap();
+        bytes[512..1024].fill(0);
+        disk.put(Name::Segment(1), bytes);
+        match FileStorage::open(disk, small()).map(|(_, report)| report) {
+            Ok(report) => assert!(!witnessed && report.cut.is_some()),
+            Err(error) => assert!(witnessed && matches!(error, OpenError::Damaged { .. }), "{error}"),
+        }
+    }
+}
+
 #[test]
 fn an_error_at_any_call_is_final_and_nothing_is_acknowledged_after_it() {
     let script = |disk: &Disk| -> Result<(), StorageError> {
