@@ -141,7 +141,8 @@ pub enum StorageError {
     },
 }
 
-/// Why a directory could not be opened or created. Nothing in it was changed.
+/// Why a directory could not be opened or created. Nothing of the log was changed; if the disk failed in
+/// the middle of a repair, the next start takes it up again.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
