@@ -51,7 +51,8 @@ pub struct Ticket(Place);
 
 impl Ticket {
     /// A small number, less than the most requests that were ever under way at once, and held by no
-    /// other request until this one was completed: for tables of what the program knows of each.
+    /// other request until the completion of this one was taken: for tables of what the program
+    /// knows of each.
     #[must_use]
     pub fn index(self) -> usize {
         self.0.index()

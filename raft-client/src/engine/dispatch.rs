@@ -166,7 +166,10 @@ impl Dispatch {
     }
 
     pub(super) fn next_completion(&mut self) -> Option<(Ticket, Completion)> {
-        self.completions.pop_front()
+        let completed = self.completions.pop_front()?;
+        // Only now may another request have its number.
+        self.submitted.release(completed.0.0);
+        Some(completed)
     }
 
     pub(super) fn has_completions(&self) -> bool {
@@ -283,7 +286,7 @@ impl Dispatch {
 
     /// Tells the program the end of a request.
     fn complete(&mut self, place: Place, completion: Completion) {
-        let Some(submitted) = self.submitted.remove(place) else { return };
+        let Some(submitted) = self.submitted.take(place) else { return };
         if self.spare.len() < SPARE_BUFFERS_MAX && submitted.bytes.capacity() <= SPARE_BUFFER_BYTES_MAX {
             self.spare.push(submitted.bytes);
         }

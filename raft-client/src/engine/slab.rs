@@ -48,7 +48,7 @@ impl<T> Slab<T> {
         Slab { slots: Vec::new(), free: Vec::new() }
     }
 
-    /// How many values there are.
+    /// How many places are in use.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -75,11 +75,24 @@ impl<T> Slab<T> {
     }
 
     pub(super) fn remove(&mut self, place: Place) -> Option<T> {
+        let value = self.take(place)?;
+        self.release(place);
+        Some(value)
+    }
+
+    /// Takes a value away, so that its place finds nothing, but keeps the place from being used
+    /// again until [`Slab::release`].
+    pub(super) fn take(&mut self, place: Place) -> Option<T> {
         self.get(place)?;
         let slot = self.slots.get_mut(place.index())?;
         slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(place.index);
         slot.value.take()
+    }
+
+    /// Gives back the place of a value that was taken. Once only.
+    pub(super) fn release(&mut self, place: Place) {
+        debug_assert!(!self.free.contains(&place.index), "a place is given back once");
+        self.free.push(place.index);
     }
 
     /// The full place of the value that stands at a small number now.
@@ -107,7 +120,16 @@ mod tests {
         assert_eq!(slab.remove(a), Some('a'));
         let c = slab.insert('c');
         assert_eq!(c.index(), a.index());
-        assert_eq!((slab.get(a), slab.get_mut(a), slab.remove(a)), (None, None, None));
+        assert_eq!(slab.get(a), None);
+        assert_eq!(slab.get_mut(a), None);
+        assert_eq!(slab.remove(a), None);
+        assert_eq!(slab.take(c), Some('c'));
+        assert_eq!((slab.get(c), slab.len()), (None, 2));
+        assert_ne!(slab.insert('d').index(), c.index());
+        slab.release(c);
+        let c = slab.insert('e');
+        assert_eq!(c.index(), a.index());
+        slab.remove(Place { generation: 0, index: 2 });
         assert_eq!(slab.places().collect::<Vec<_>>(), [c, b]);
         assert_eq!(Place::from(RequestId::from(c)), c);
     }
