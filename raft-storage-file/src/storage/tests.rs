@@ -407,7 +407,8 @@ fn contradictions_are_found() {
 #[test]
 fn what_a_start_after_a_failed_sync_shows_survives_a_power_loss() {
     let disk = Disk::new();
-    let mut storage = create(&disk);
+    let options = Options { segment_bytes: 16 << 10, segment_bytes_first: 8 << 10, ..small() };
+    let mut storage = FileStorage::create(disk.clone(), identity(), options).unwrap().0;
     append(&mut storage, 1, b"saved");
     storage.flush().unwrap();
     // Longer than a sector, which the next write to it would bring to the disk by chance.
