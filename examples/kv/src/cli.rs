@@ -1,0 +1,284 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+use raft_core::types::NodeId;
+
+/// An exactly-once key-value store on Raft.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Exit status: 0 done; 1 the cluster said no; 2 usage; \
+    3 unavailable, and nothing has happened; 4 the outcome is unknown."
+)]
+pub(crate) struct Cli {
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Subcommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Subcommand {
+    /// Run one node.
+    Serve(Box<ServeArgs>),
+    /// Run a local cluster of real processes, until Ctrl-C.
+    Up(UpArgs),
+    /// Show that every command is executed exactly once while leaders are killed.
+    Demo(DemoArgs),
+    /// Measure throughput and latency.
+    Bench(BenchArgs),
+    #[command(flatten)]
+    Client(Request),
+}
+
+/// What is asked of a running cluster.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Request {
+    /// Set a key.
+    Put {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        key: String,
+        /// The value; `-` reads it from standard input.
+        value: String,
+    },
+    /// Print the value of a key.
+    Get {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        key: String,
+        /// Take the answer of the node that is asked first, however old.
+        #[arg(long)]
+        stale: bool,
+    },
+    /// Remove a key.
+    Delete {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        key: String,
+    },
+    /// Add to a key whose value is a number; absent counts as 0.
+    Incr {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        key: String,
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+    },
+    /// Set a key to NEW if its value is OLD.
+    Cas {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        key: String,
+        old: String,
+        new: String,
+    },
+    /// List keys and values.
+    List {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[arg(default_value = "")]
+        prefix: String,
+    },
+    /// Show how the nodes are.
+    Status {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+    },
+}
+
+/// How a cluster is reached.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// The nodes' addresses; one is enough if it is up.
+    #[arg(
+        long,
+        env = "KV_ENDPOINTS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003"
+    )]
+    pub(crate) endpoints: Vec<String>,
+    /// Give up after so many seconds.
+    #[arg(long, value_parser = seconds, default_value = "10")]
+    pub(crate) timeout: Duration,
+}
+
+/// One node of a cluster.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// This node's number, one of those in --peer.
+    #[arg(long)]
+    pub(crate) id: NodeNumber,
+    /// Where nodes and native clients connect.
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    /// Where HTTP is served; not at all if this is left out.
+    #[arg(long)]
+    pub(crate) http: Option<SocketAddr>,
+    /// The directory of this node's data; made if it does not exist.
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+    /// Every member, this one too, as ID=HOST:PORT; the same on every node.
+    #[arg(long = "peer", required = true)]
+    pub(crate) peers: Vec<Peer>,
+    /// The cluster's id, 32 hex digits. Left out, it is made from the members, so that nodes with
+    /// the same --peer find each other; give a random one where several clusters could meet.
+    #[arg(long, value_parser = hex)]
+    pub(crate) cluster: Option<u128>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// A follower campaigns after so many milliseconds without a leader, or up to twice that.
+    #[arg(long, default_value_t = 500)]
+    pub(crate) election_timeout: u64,
+    /// A leader is heard from every so many milliseconds.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) heartbeat: u64,
+    /// What is logged: error, warn, info, debug or trace.
+    #[arg(long, env = "KV_LOG", default_value = "info")]
+    pub(crate) log: tracing::Level,
+    /// End as soon as standard input ends, as it does when the process at its other end dies.
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_stdin: bool,
+}
+
+/// The limits of the session table. They belong to the cluster: every node must be started with
+/// those that it was created with.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// The sessions that can be open at once.
+    #[arg(long, default_value_t = 4096)]
+    pub(crate) sessions: u32,
+    /// The commands of one session that can be under way at once.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) window: u16,
+    /// The seconds after which an idle session ends.
+    #[arg(long, value_parser = seconds, default_value = "300")]
+    pub(crate) ttl: Duration,
+}
+
+/// A local cluster.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UpArgs {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub(crate) nodes: u16,
+    /// Where the data is kept.
+    #[arg(long, default_value = "kv-data")]
+    pub(crate) data: PathBuf,
+}
+
+/// The demonstration.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// How often the leader is killed with SIGKILL.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(0..=8))]
+    pub(crate) kills: u16,
+    /// Where chance begins: which moments the kills come at. Random if left out.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Send the commands without sessions, and see what then happens to retries.
+    #[arg(long)]
+    pub(crate) no_sessions: bool,
+}
+
+/// The load generator.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// How many clients, each with one request at a time; several numbers are measured in turn.
+    #[arg(long, value_delimiter = ',', default_value = "1,16,256,1024")]
+    pub(crate) clients: Vec<u32>,
+    /// The bytes of each value.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) value_size: usize,
+    /// How long each measurement lasts.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) seconds: u64,
+    /// How many of a hundred requests are linearizable reads.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) reads: u8,
+    /// How many connections the clients share; at most 16 if left out.
+    #[arg(long)]
+    pub(crate) connections: Option<u32>,
+    /// Measure a cluster that runs; left out, one of three processes is started.
+    #[arg(long, env = "KV_ENDPOINTS", value_delimiter = ',')]
+    pub(crate) endpoints: Vec<String>,
+    /// Generate the load within the leader's process, without the client protocol.
+    #[arg(long, conflicts_with = "endpoints")]
+    pub(crate) embedded: bool,
+    /// Where the started cluster keeps its data: a folder on the disk to be measured.
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// A node's number: 1 or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NodeNumber(pub(crate) NodeId);
+
+impl FromStr for NodeNumber {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NodeNumber, String> {
+        let number: Option<u64> = text.parse().ok();
+        let node = number.and_then(NodeId::new);
+        node.map(NodeNumber).ok_or_else(|| format!("`{text}` is no node's number: those are 1, 2, 3 and so on"))
+    }
+}
+
+/// A member: its number, and where it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    pub(crate) address: String,
+}
+
+impl FromStr for Peer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Peer, String> {
+        let wrong = || format!("`{text}` is no member: write ID=HOST:PORT, as in 1=127.0.0.1:7001");
+        let (id, address) = text.split_once('=').ok_or_else(wrong)?;
+        let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        match port {
+            Some(Ok(_)) => Ok(Peer { id: id.parse::<NodeNumber>()?.0, address: address.to_owned() }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.trim_end_matches('s').parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds < 1e9);
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("`{text}` is no number of seconds"))
+}
+
+fn hex(text: &str) -> Result<u128, String> {
+    let wrong = || format!("`{text}` is no cluster id: those are 32 hex digits");
+    if text.len() == 32 { u128::from_str_radix(text, 16).map_err(|_| wrong()) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn members_are_read_or_refused_with_an_example() {
+        let peer: Peer = "2=host:7002".parse().unwrap();
+        assert_eq!((peer.id.get(), peer.address.as_str()), (2, "host:7002"));
+        for wrong in ["host:7002", "0=host:7002", "2=host", "2=host:port", ""] {
+            assert!(wrong.parse::<Peer>().is_err(), "{wrong}");
+        }
+    }
+}

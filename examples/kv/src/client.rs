@@ -1,0 +1,279 @@
+//! The commands that ask a running cluster, over the native protocol.
+
+use std::io::{self, Read, Write};
+
+use raft_client::{BlockingClient, CommandError, Consistency, NodeStatus, NotExecuted, Options, QueryError, Reason};
+use raft_core::message::ProposeError;
+use raft_core::wire::Bytes;
+use serde_json::{Value, json};
+
+use crate::cli::{ClusterArgs, Request};
+use crate::command::{
+    Command, Condition, Found, KEY_BYTES_MAX, Page, Query, Reply, VALUE_BYTES_MAX, decode, encode, is_key,
+};
+use crate::exit::Exit;
+
+/// What a command came to: how to end, and what to print.
+struct Outcome {
+    exit: Exit,
+    /// For people: standard output if it was done, standard error if not.
+    text: Vec<u8>,
+    json: Value,
+}
+
+impl Outcome {
+    fn done(text: impl Into<Vec<u8>>, json: Value) -> Outcome {
+        Outcome { exit: Exit::Done, text: text.into(), json }
+    }
+
+    fn failed(exit: Exit, text: &str) -> Outcome {
+        Outcome { exit, text: text.as_bytes().to_vec(), json: json!({ "error": text }) }
+    }
+}
+
+/// Carries out one request and prints what came of it.
+pub(crate) fn run(request: &Request, json: bool) -> Exit {
+    let outcome = match request {
+        Request::Put { cluster, key, value } => put(cluster, key, value),
+        Request::Get { cluster, key, stale } => get(cluster, key, *stale),
+        Request::Delete { cluster, key } => {
+            write(cluster, key, &[], &Command::Delete { key, condition: Condition::Always })
+        }
+        Request::Incr { cluster, key, by } => write(cluster, key, &[], &Command::Incr { key, by: *by }),
+        Request::Cas { cluster, key, old, new } => {
+            let command = Command::Cas { key, old: Bytes(old.as_bytes()), new: Bytes(new.as_bytes()) };
+            write(cluster, key, new.as_bytes(), &command)
+        }
+        Request::List { cluster, prefix } => list(cluster, prefix),
+        Request::Status { cluster } => status(cluster),
+    };
+    print(&outcome, json)
+}
+
+fn print(outcome: &Outcome, json: bool) -> Exit {
+    let printed = if json {
+        writeln!(io::stdout(), "{}", outcome.json)
+    } else if outcome.exit == Exit::Done {
+        io::stdout().write_all(&outcome.text).and_then(|()| writeln!(io::stdout()))
+    } else {
+        io::stderr().write_all(&outcome.text).and_then(|()| writeln!(io::stderr()))
+    };
+    // Whoever closes our output early does not want the rest; what happened has happened.
+    drop(printed);
+    outcome.exit
+}
+
+fn connect(cluster: &ClusterArgs) -> Result<BlockingClient, Outcome> {
+    let mut client = BlockingClient::new(&Options::new(cluster.endpoints.clone()))
+        .map_err(|error| Outcome::failed(Exit::Usage, &error.to_string()))?;
+    client.set_timeout(Some(cluster.timeout));
+    Ok(client)
+}
+
+fn put(cluster: &ClusterArgs, key: &str, value: &str) -> Outcome {
+    let mut bytes = value.as_bytes().to_vec();
+    if value == "-" {
+        bytes.clear();
+        if let Err(error) = io::stdin().lock().take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes) {
+            return Outcome::failed(Exit::Usage, &format!("standard input cannot be read: {error}"));
+        }
+    }
+    let command = Command::Put { key, value: Bytes(&bytes), condition: Condition::Always };
+    write(cluster, key, &bytes, &command)
+}
+
+/// Executes a command exactly once, in a session of its own.
+fn write(cluster: &ClusterArgs, key: &str, value: &[u8], command: &Command<'_>) -> Outcome {
+    if !is_key(key) {
+        return Outcome::failed(Exit::Usage, &format!("a key has 1 to {KEY_BYTES_MAX} bytes"));
+    }
+    if value.len() > VALUE_BYTES_MAX {
+        return Outcome::failed(Exit::Usage, &format!("a value has at most {VALUE_BYTES_MAX} bytes"));
+    }
+    let mut client = match connect(cluster) {
+        Ok(client) => client,
+        Err(outcome) => return outcome,
+    };
+    let outcome = match client.execute(&encode(command)) {
+        Ok(answer) => {
+            let reply = answer.bytes.as_deref().and_then(decode);
+            reply_outcome(reply, answer.index.0, answer.replayed)
+        }
+        Err(error) => command_failed(&error),
+    };
+    // The session would expire anyway; not to have closed it is no failure of the command.
+    client.close();
+    outcome
+}
+
+fn reply_outcome(reply: Option<Reply>, revision: u64, replayed: bool) -> Outcome {
+    let done = |text: String, mut json: Value| {
+        if let Some(fields) = json.as_object_mut() {
+            fields.insert("revision".into(), revision.into());
+            fields.insert("replayed".into(), replayed.into());
+        }
+        Outcome::done(text, json)
+    };
+    match reply {
+        Some(Reply::Done) => done(format!("revision {revision}"), json!({})),
+        Some(Reply::Counted { value }) => done(value.to_string(), json!({ "value": value })),
+        Some(Reply::ConditionFailed { revision: None }) => Outcome::failed(Exit::Refused, "the key is absent"),
+        Some(Reply::ConditionFailed { revision: Some(found) }) => {
+            Outcome::failed(Exit::Refused, &format!("the key has another value, of revision {found}"))
+        }
+        Some(Reply::NotFound) => Outcome::failed(Exit::Refused, "the key is absent"),
+        Some(Reply::NotANumber) => Outcome::failed(Exit::Refused, "the value is no number of 64 bits"),
+        Some(Reply::Overflow) => Outcome::failed(Exit::Refused, "the sum has more than 64 bits"),
+        Some(Reply::Invalid) => Outcome::failed(Exit::Refused, "the cluster does not know this command"),
+        None => done("done".into(), json!({})),
+    }
+}
+
+fn command_failed(error: &CommandError) -> Outcome {
+    let exit = match error {
+        CommandError::Unknown(_) => Exit::Unknown,
+        CommandError::NotExecuted(reason) => no(reason),
+    };
+    Outcome::failed(exit, &error.to_string())
+}
+
+/// Whether the cluster refused, or could not be reached.
+fn no(reason: &Reason) -> Exit {
+    match reason {
+        Reason::Session(_) | Reason::TooLong { .. } => Exit::Refused,
+        Reason::Node(NotExecuted::Refused(ProposeError::TooLong { .. } | ProposeError::WrongSecret)) => Exit::Refused,
+        Reason::Endpoint => Exit::Usage,
+        _ => Exit::Unavailable,
+    }
+}
+
+fn query_failed(error: &QueryError) -> Outcome {
+    Outcome::failed(no(&error.0), &error.to_string())
+}
+
+fn get(cluster: &ClusterArgs, key: &str, stale: bool) -> Outcome {
+    let consistency = if stale { Consistency::Stale } else { Consistency::Linearizable };
+    let mut client = match connect(cluster) {
+        Ok(client) => client,
+        Err(outcome) => return outcome,
+    };
+    match client.query(consistency, &encode(&Query::Get { key })) {
+        Err(error) => query_failed(&error),
+        Ok(bytes) => match decode::<Found<'_>>(&bytes) {
+            Some(Found { value: Some((value, revision)), .. }) => {
+                Outcome::done(value.0, json!({ "key": key, "value": text(value.0), "revision": revision }))
+            }
+            Some(_) => Outcome::failed(Exit::Refused, "the key is absent"),
+            None => Outcome::failed(Exit::Refused, "the node answered what this program does not know"),
+        },
+    }
+}
+
+fn list(cluster: &ClusterArgs, prefix: &str) -> Outcome {
+    let mut client = match connect(cluster) {
+        Ok(client) => client,
+        Err(outcome) => return outcome,
+    };
+    let (mut lines, mut items, mut after) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let query = encode(&Query::List { prefix, after: &after, limit: u32::MAX });
+        let bytes = match client.query(Consistency::Linearizable, &query) {
+            Ok(bytes) => bytes,
+            Err(error) => return query_failed(&error),
+        };
+        let Some(page) = decode::<Page<'_>>(&bytes) else {
+            return Outcome::failed(Exit::Refused, "the node answered what this program does not know");
+        };
+        for (key, value, revision) in &page.items {
+            lines.push([key.as_bytes(), b"\t", value.0].concat());
+            items.push(json!({ "key": key, "value": text(value.0), "revision": revision }));
+        }
+        match page.items.last() {
+            Some((key, ..)) if page.more => after = (*key).to_owned(),
+            _ => return Outcome::done(lines.join(&b'\n'), json!({ "items": items })),
+        }
+    }
+}
+
+/// A value in JSON: as text, or, if it is none, as an array of its bytes.
+pub(crate) fn text(value: &[u8]) -> Value {
+    match std::str::from_utf8(value) {
+        Ok(text) => text.into(),
+        Err(_) => value.into(),
+    }
+}
+
+fn status(cluster: &ClusterArgs) -> Outcome {
+    let mut client = match connect(cluster) {
+        Ok(client) => client,
+        Err(outcome) => return outcome,
+    };
+    // Each node gets its share of the time, so that one that is down does not hide the others.
+    let nodes = u32::try_from(cluster.endpoints.len()).unwrap_or(u32::MAX).max(1);
+    client.set_timeout(Some(cluster.timeout / nodes));
+    let (mut lines, mut items, mut up) = (
+        vec![status_line(["ENDPOINT", "NODE", "ROLE", "TERM", "LEADER", "COMMIT", "APPLIED", "SESSIONS"])],
+        Vec::new(),
+        0,
+    );
+    for endpoint in &cluster.endpoints {
+        match client.status(endpoint) {
+            Ok(status) => {
+                up += 1;
+                lines.push(status_text(endpoint, &status));
+                items.push(status_json(endpoint, &status));
+            }
+            Err(error) => {
+                lines.push(format!("{endpoint:<22} {error}"));
+                items.push(json!({ "endpoint": endpoint, "error": error.to_string() }));
+            }
+        }
+    }
+    let text = lines.join("\n");
+    let json = json!({ "nodes": items });
+    let exit = if up > 0 { Exit::Done } else { Exit::Unavailable };
+    Outcome { exit, text: text.into_bytes(), json }
+}
+
+fn status_line(fields: [&str; 8]) -> String {
+    let [endpoint, node, role, term, leader, commit, applied, sessions] = fields;
+    format!("{endpoint:<22} {node:>4} {role:<13} {term:>5} {leader:>6} {commit:>10} {applied:>10} {sessions:>12}")
+}
+
+fn status_text(endpoint: &str, status: &NodeStatus) -> String {
+    let leader = status.leader.map_or_else(|| "-".to_owned(), |leader| leader.to_string());
+    status_line([
+        endpoint,
+        &status.node.to_string(),
+        status.role.as_str(),
+        &status.term.to_string(),
+        &leader,
+        &status.commit.to_string(),
+        &status.applied.to_string(),
+        &format!("{}/{}", status.sessions, status.sessions_max),
+    ])
+}
+
+/// A node's status as the command line and HTTP show it.
+pub(crate) fn status_json(endpoint: &str, status: &NodeStatus) -> Value {
+    json!({
+        "endpoint": endpoint,
+        "node": status.node.get(),
+        "role": status.role.as_str(),
+        "term": status.term.0,
+        "leader": status.leader.map(|leader| leader.get()),
+        "last": status.last.0,
+        "saved": status.saved.0,
+        "commit": status.commit.0,
+        "applied": status.applied.0,
+        "cluster_time_ms": status.cluster_time.0,
+        "sessions": { "open": status.sessions, "max": status.sessions_max, "bytes": status.session_bytes },
+        "commands": { "executed": status.executed, "replayed": status.replayed, "refused": status.refused },
+        "elections_won": status.elections_won,
+        "disk": {
+            "syncs": status.syncs,
+            "entries_synced": status.entries_synced,
+            "bytes_written": status.bytes_written,
+        },
+    })
+}

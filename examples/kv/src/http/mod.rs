@@ -1,0 +1,141 @@
+//! HTTP, for those who do not speak the native protocol: every node takes every request.
+
+mod headers;
+mod keys;
+mod operator;
+mod problem;
+mod sessions;
+mod submit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use raft_node::Handle;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::command::VALUE_BYTES_MAX;
+use crate::http::problem::Problem;
+
+/// How long the head of a request may take to arrive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a whole request may take, its answer included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The connections that are served at once; others wait to be accepted.
+const CONNECTIONS_MAX: usize = 1024;
+/// The bytes that the heads of requests may have.
+const HEADER_BYTES_MAX: usize = 16 << 10;
+
+/// What every request can use.
+#[derive(Debug)]
+struct App {
+    handle: Handle,
+    /// Where this node's native protocol is served, for its status.
+    listen: String,
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub(crate) struct Server {
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+}
+
+impl Server {
+    /// Begins to serve connections of `listener`.
+    pub(crate) fn start(listener: TcpListener, handle: Handle, listen: String) -> Server {
+        let router = router(Arc::new(App { handle, listen }));
+        let (stop, stopped) = watch::channel(false);
+        let accepting = tokio::spawn(accept(listener, router, stopped));
+        Server { stop, accepting }
+    }
+
+    /// Takes no further connections, and gives the requests under way some time to end.
+    pub(crate) async fn stop(self, grace: Duration) {
+        // Without a receiver left, everything has ended already.
+        let _ = self.stop.send(true);
+        let _ = tokio::time::timeout(grace, self.stop.closed()).await;
+        self.accepting.abort();
+    }
+}
+
+fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/kv", get(keys::list))
+        .route("/v1/kv/{key}", get(keys::get).put(keys::put).delete(keys::delete))
+        .route("/v1/kv/{key}/incr", post(keys::incr))
+        .route("/v1/sessions", post(sessions::open))
+        .route("/v1/sessions/{session}", axum::routing::delete(sessions::close))
+        .route("/v1/sessions/{session}/keep-alive", post(sessions::keep_alive))
+        .route("/v1/status", get(operator::status))
+        .route("/healthz", get(operator::health))
+        .route("/readyz", get(operator::ready))
+        .route("/metrics", get(operator::metrics))
+        .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(DefaultBodyLimit::max(VALUE_BYTES_MAX))
+        .with_state(app)
+}
+
+async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.changed() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, stopped) = (router.clone(), stopped.clone());
+                tokio::spawn(async move {
+                    serve(stream, router, stopped).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, say: those who wait are taken when there are some again.
+                tracing::warn!(%error, "could not accept an HTTP connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
+    // Answers are small and go out at once; a socket that cannot do so is only slower.
+    let _ = stream.set_nodelay(true);
+    let service = TowerToHyperService::new(router.layer(axum::middleware::from_fn(limit_time)));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}
+
+/// Answers a request that takes too long, a body that trickles in say.
+async fn limit_time(
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Result<axum::response::Response, Problem> {
+    let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
+    answered.map_err(|_| Problem::timeout())
+}

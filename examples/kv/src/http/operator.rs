@@ -1,0 +1,77 @@
+//! What operators and their tools ask: status, liveness, readiness, metrics.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use raft_core::client::protocol::{NodeStatus, RoleName};
+use tokio::time::timeout;
+
+use crate::client::status_json;
+use crate::http::App;
+use crate::http::problem::Problem;
+
+/// A node whose loop does not answer for so long is not well.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+async fn ask(app: &App) -> Result<NodeStatus, Problem> {
+    let silent = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-alive", "the node does not answer");
+    Ok(timeout(PATIENCE, app.handle.status()).await.map_err(|_| silent())??)
+}
+
+pub(crate) async fn status(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    Ok(Json(status_json(&app.listen, &ask(&app).await?)).into_response())
+}
+
+/// Whether the process should be left running.
+pub(crate) async fn health(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+    ask(&app).await.map(|_| "ok\n")
+}
+
+/// Whether requests should be sent here: there is a leader, and its entries are applied.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+    let status = ask(&app).await?;
+    if status.leader.is_some() && status.applied == status.commit {
+        return Ok("ready\n");
+    }
+    let detail = "there is no leader, or this node is still catching up";
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail))
+}
+
+/// The Prometheus text format, version 0.0.4.
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let status = ask(&app).await?;
+    let leads = u64::from(status.role == RoleName::Leader);
+    let gauges = [
+        ("raft_term", "The node's term.", status.term.0),
+        ("raft_is_leader", "Whether the node leads.", leads),
+        ("raft_last_index", "The last entry of the log.", status.last.0),
+        ("raft_saved_index", "The last durable entry.", status.saved.0),
+        ("raft_commit_index", "The last entry known to be committed.", status.commit.0),
+        ("raft_applied_index", "The last entry applied.", status.applied.0),
+        ("raft_sessions", "Open sessions.", status.sessions.into()),
+        ("raft_sessions_max", "Sessions that can be open.", status.sessions_max.into()),
+        ("raft_session_table_bytes", "The memory of the session table, fixed at start.", status.session_bytes),
+    ];
+    let counters = [
+        ("raft_commands_executed_total", "Commands executed.", status.executed),
+        ("raft_commands_replayed_total", "Commands answered from the session table.", status.replayed),
+        ("raft_operations_refused_total", "Operations refused by the session layer.", status.refused),
+        ("raft_elections_won_total", "Elections won.", status.elections_won),
+        ("raft_syncs_total", "Syncs of the log.", status.syncs),
+        ("raft_entries_synced_total", "Entries that syncs made durable.", status.entries_synced),
+        ("raft_bytes_written_total", "Bytes written to the log.", status.bytes_written),
+    ];
+    let mut text = String::new();
+    for (kind, metrics) in [("gauge", &gauges[..]), ("counter", &counters[..])] {
+        for (name, help, value) in metrics {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        }
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}

@@ -1,0 +1,215 @@
+//! `kv serve`: one node.
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use raft_core::configuration::{Configuration, Member};
+use raft_core::raft::config::Config;
+use raft_core::session::limits::SessionLimits;
+use raft_core::types::{ClusterId, Incarnation, Millis, NodeId};
+use raft_node::{Handle, Node, NodeOptions, SystemClock, start};
+use raft_storage_file::{Directory, FileStorage, Identity, OpenError, StorageError};
+use raft_transport_tcp::handshake;
+use raft_transport_tcp::network::{BindError, TcpNetwork};
+use raft_transport_tcp::options::TcpOptions;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::cli::{Peer, ServeArgs};
+use crate::exit::Exit;
+use crate::http;
+use crate::machine::Store;
+
+/// How long HTTP requests may take to end once the node has stopped.
+const HTTP_GRACE: Duration = Duration::from_millis(500);
+
+pub(crate) type KvNode = Node<StorageError, io::Error>;
+
+/// Why a node did not start, or did not go on.
+#[derive(Debug, Error)]
+pub(crate) enum ServeError {
+    #[error("{0}")]
+    Configuration(#[from] raft_core::configuration::ConfigurationError),
+    #[error("node {0} is not among the members: add --peer {0}=HOST:PORT")]
+    NotMember(NodeId),
+    #[error("the data in {directory} cannot be used: {source}")]
+    Open { directory: String, source: OpenError },
+    #[error("cannot listen: {0}")]
+    Bind(#[from] BindError),
+    #[error("cannot serve HTTP at {address}: {source}; choose another address with --http")]
+    Http { address: std::net::SocketAddr, source: io::Error },
+    #[error("the node cannot start: {0}")]
+    Start(String),
+    #[error("the node has stopped: {0}")]
+    Stopped(String),
+    #[error("the system fails this program: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs a node until it is told to stop.
+pub(crate) fn run(args: Box<ServeArgs>) -> Exit {
+    tracing_subscriber::fmt().with_max_level(args.log).with_writer(io::stderr).with_target(false).init();
+    if args.exit_with_stdin {
+        std::thread::spawn(exit_with_stdin);
+    }
+    match serve(&args) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            // The one plain line that says what to do, whatever the level of the log.
+            let _ = writeln!(io::stderr(), "kv serve: {error}");
+            Exit::Refused
+        }
+    }
+}
+
+/// Ends the process, as a kill would, when whoever holds the other end of standard input is gone.
+fn exit_with_stdin() {
+    let _ = io::stdin().lock().read_to_end(&mut Vec::new());
+    std::process::exit(1);
+}
+
+fn serve(args: &ServeArgs) -> Result<(), ServeError> {
+    let node = launch(args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(supervise(args, node))
+}
+
+/// The configuration that the arguments describe.
+pub(crate) fn configuration(args: &ServeArgs) -> Result<Configuration, raft_core::configuration::ConfigurationError> {
+    let ttl = Millis(u64::try_from(args.limits.ttl.as_millis()).unwrap_or(u64::MAX));
+    let limits = SessionLimits {
+        sessions: args.limits.sessions,
+        window: args.limits.window,
+        ttl,
+        time_step_max: Millis((ttl.0 / 10).max(1)),
+        ..SessionLimits::default()
+    };
+    let cluster = ClusterId(args.cluster.unwrap_or_else(|| cluster_of(&args.peers)));
+    let mut members = Vec::new();
+    for peer in &args.peers {
+        members.push(Member::voter(peer.id, &peer.address)?);
+    }
+    Configuration::new(cluster, limits, members)
+}
+
+/// The id of the cluster that has these members: equal on all of them, in whatever order they are
+/// given. FNV-1a of 128 bits (RFC 9923).
+fn cluster_of(peers: &[Peer]) -> u128 {
+    let mut lines: Vec<String> = peers.iter().map(|peer| format!("{}={}\n", peer.id, peer.address)).collect();
+    lines.sort_unstable();
+    let (offset, prime) = (0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, 0x0000_0000_0100_0000_0000_0000_0000_013b);
+    lines.concat().bytes().fold(offset, |hash: u128, byte| (hash ^ u128::from(byte)).wrapping_mul(prime))
+}
+
+/// Starts the node that the arguments describe.
+pub(crate) fn launch(args: &ServeArgs) -> Result<KvNode, ServeError> {
+    let id = args.id.0;
+    let configuration = configuration(args)?;
+    if configuration.member(id).is_none() {
+        return Err(ServeError::NotMember(id));
+    }
+    let incarnation = getrandom::u64().and_then(|high| Ok((high, getrandom::u64()?)));
+    let (high, low) = incarnation.map_err(|_| io::Error::other("it gives no random numbers"))?;
+    let identity = Identity {
+        cluster: configuration.cluster(),
+        node: id,
+        incarnation: Incarnation((u128::from(high) << 64) | u128::from(low)),
+    };
+    let directory = args.data.display().to_string();
+    let (storage, report) = FileStorage::open_or_create(Directory::new(&args.data), identity, Default::default())
+        .map_err(|source| ServeError::Open { directory: directory.clone(), source })?;
+    tracing::info!(directory, %report, "opened the log");
+    let identity = handshake::Identity {
+        cluster: configuration.cluster(),
+        node: id,
+        incarnation: storage.identity().incarnation,
+        configuration: configuration.digest()?,
+    };
+    let peers = args.peers.iter().map(|peer| (peer.id, peer.address.clone())).collect();
+    let (network, peers) =
+        TcpNetwork::bind(TcpOptions { seed: high, ..TcpOptions::new(args.listen, identity, peers) })?;
+    let raft = Config {
+        election_timeout: Millis(args.election_timeout),
+        heartbeat_interval: Millis(args.heartbeat),
+        ..Config::default()
+    };
+    let options = NodeOptions { raft, create: Some(configuration), ..NodeOptions::new(id) };
+    let node = start(options, storage, network, peers, Store::default(), SystemClock::new())
+        .map_err(|error| ServeError::Start(with_causes(&error)))?;
+    tracing::info!(node = id.get(), listen = %args.listen, "serving");
+    Ok(node)
+}
+
+/// Serves HTTP beside the node, until a signal comes or the node fails.
+async fn supervise(args: &ServeArgs, node: KvNode) -> Result<(), ServeError> {
+    let handle = node.handle();
+    let (ended, mut end) = oneshot::channel();
+    std::thread::spawn(move || {
+        let result = node.join().map_err(|error| ServeError::Stopped(with_causes(&error)));
+        // Nobody listens only if the process is ending already.
+        drop(ended.send(result));
+    });
+    let server = serve_http(args, &handle).await?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let result = tokio::select! {
+        result = &mut end => result,
+        _ = terminate.recv() => stop(&handle, &mut end).await,
+        _ = interrupt.recv() => stop(&handle, &mut end).await,
+    };
+    if let Some(server) = server {
+        server.stop(HTTP_GRACE).await;
+    }
+    result.unwrap_or_else(|_| Err(ServeError::Stopped("its thread is gone".to_owned())))
+}
+
+async fn serve_http(args: &ServeArgs, handle: &Handle) -> Result<Option<http::Server>, ServeError> {
+    let Some(address) = args.http else { return Ok(None) };
+    match TcpListener::bind(address).await {
+        Ok(listener) => {
+            tracing::info!(http = %address, "serving HTTP");
+            Ok(Some(http::Server::start(listener, handle.clone(), args.listen.to_string())))
+        }
+        Err(source) => {
+            handle.stop();
+            Err(ServeError::Http { address, source })
+        }
+    }
+}
+
+type End = Result<Result<(), ServeError>, oneshot::error::RecvError>;
+
+async fn stop(handle: &Handle, end: &mut oneshot::Receiver<Result<(), ServeError>>) -> End {
+    tracing::info!("stopping");
+    handle.stop();
+    end.await
+}
+
+/// An error with all that caused it, in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_members_does_not_change_the_cluster() {
+        let peer = |text: &str| text.parse::<Peer>().unwrap();
+        let (one, two) = (peer("1=a:1"), peer("2=b:2"));
+        assert_eq!(cluster_of(&[one.clone(), two.clone()]), cluster_of(&[two.clone(), one.clone()]));
+        assert_ne!(cluster_of(&[one]), cluster_of(&[two]));
+    }
+}
