@@ -19,7 +19,10 @@ use crate::stats::Stats;
 use actor::{Actor, Ask, Message, Posted, Reply};
 
 /// A handle to a client; its clones share one connection and one thread, which ends with the last
-/// of them.
+/// of them, once nobody waits for an answer any more.
+///
+/// A request is sent at once, not when its future is first polled; a future that is dropped takes
+/// nothing back.
 ///
 /// Commands run under a session. When more commands are in flight than a session allows, another
 /// session is opened; with [`Options::fifo`] there is only one, and further commands are refused
@@ -64,7 +67,7 @@ impl Client {
         Ok(Client { shared: Arc::new(Shared { mailbox, waker, mail }) })
     }
 
-    /// Has `command` executed exactly once. A future that is dropped takes nothing back.
+    /// Has `command` executed exactly once.
     ///
     /// # Errors
     /// [`CommandError::NotExecuted`] if it was not and never will be; [`CommandError::Unknown`] if

@@ -62,7 +62,8 @@ impl Ticket {
 /// Whether a command without a session is sent again when its outcome is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Retry {
-    /// No: it is executed at most once, and its outcome may stay unknown.
+    /// No: it is executed at most once, and its outcome is unknown if there is no answer within
+    /// [`Options::attempt_timeout`].
     OnlyIfRefused,
     /// Yes: it may be executed several times.
     Always,
@@ -149,7 +150,8 @@ impl Engine {
     }
 
     /// Submits a command, to be executed exactly once. It is given up after `deadline`; without
-    /// one, it is tried for as long as its session may live.
+    /// one, it is tried until it is answered or its session is over, which is not before there
+    /// was a leader to open it.
     ///
     /// # Errors
     /// [`SubmitError`]; nothing was sent then.

@@ -8,6 +8,21 @@
 //! - [`BlockingClient`]: one request at a time, with its I/O on the calling thread.
 //! - [`Client`]: a handle for many tasks, whose futures any executor can poll.
 //! - [`Engine`]: what both are made of, for programs that drive many sessions from one thread.
+//!
+//! ```no_run
+//! use raft_client::{BlockingClient, CommandError, Options};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let options = Options::new(["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"]);
+//! let mut client = BlockingClient::new(&options)?;
+//! match client.execute(b"add 1") {
+//!     Ok(answer) => println!("executed once, at index {}: {:?}", answer.index, answer.bytes),
+//!     Err(CommandError::NotExecuted(reason)) => println!("not executed: {reason}"),
+//!     Err(CommandError::Unknown(reason)) => println!("executed once or not at all: {reason}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod awaitable;
 mod blocking;

@@ -4,8 +4,7 @@
 //! moves back, nothing is changed here, and the owner is armed again when it was looked at. So a
 //! busy owner costs nothing for each command, and the queue is as short as there are owners.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 
 use raft_core::types::Instant;
 
@@ -18,8 +17,9 @@ pub(super) enum Timer {
 
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    queue: BinaryHeap<Reverse<(Instant, Timer)>>,
-    /// The earliest moment in the queue of each session; [`Instant::NEVER`] if none.
+    /// One moment of each owner at most.
+    queue: BTreeSet<(Instant, Timer)>,
+    /// The moment of each session; [`Instant::NEVER`] if it has none.
     sessions: Vec<Instant>,
     /// The same for each request.
     requests: Vec<Instant>,
@@ -30,30 +30,23 @@ impl Timers {
     pub(super) fn arm(&mut self, timer: Timer, at: Instant) {
         let armed = self.armed(timer);
         if at < *armed {
-            *armed = at;
-            self.queue.push(Reverse((at, timer)));
+            let before = std::mem::replace(armed, at);
+            self.queue.remove(&(before, timer));
+            self.queue.insert((at, timer));
         }
     }
 
     /// The next owner whose moment has come. It has no moment then, until it is armed again.
     pub(super) fn pop(&mut self, now: Instant) -> Option<Timer> {
-        while let Some(&Reverse((at, timer))) = self.queue.peek()
-            && at <= now
-        {
-            self.queue.pop();
-            let armed = self.armed(timer);
-            // Else an earlier moment took its place, and was popped before.
-            if *armed == at {
-                *armed = Instant::NEVER;
-                return Some(timer);
-            }
-        }
-        None
+        let (_, timer) = self.queue.first().copied().filter(|&(at, _)| at <= now)?;
+        self.queue.pop_first();
+        *self.armed(timer) = Instant::NEVER;
+        Some(timer)
     }
 
-    /// When the next moment comes, or earlier.
+    /// When the next moment comes.
     pub(super) fn next(&self) -> Instant {
-        self.queue.peek().map_or(Instant::NEVER, |&Reverse((at, _))| at)
+        self.queue.first().map_or(Instant::NEVER, |&(at, _)| at)
     }
 
     fn armed(&mut self, timer: Timer) -> &mut Instant {
@@ -92,8 +85,10 @@ mod tests {
     fn a_busy_owner_does_not_lengthen_the_queue() {
         let mut timers = Timers::default();
         for now in 0..1000 {
-            timers.arm(Timer::Session(0), Instant(1000 + now));
+            timers.arm(Timer::Session(0), Instant(100_000));
+            timers.arm(Timer::Session(0), Instant(now + 10));
+            assert_eq!(timers.pop(Instant(now)), (now >= 10 && now % 11 == 10).then_some(Timer::Session(0)));
+            assert_eq!(timers.queue.len(), usize::from(!(now >= 10 && now % 11 == 10)));
         }
-        assert_eq!(timers.queue.len(), 1);
     }
 }

@@ -17,6 +17,9 @@ pub struct Route {
     failures: u32,
     /// Hints followed since the last answer or pause.
     redirects: usize,
+    /// The node that could not be reached last, since the last answer or pause: others may still
+    /// take it for the leader.
+    unreachable: Option<usize>,
     /// When the target may be asked.
     ready_at: Instant,
 }
@@ -29,7 +32,7 @@ impl Route {
     #[must_use]
     pub fn new(nodes: usize, first: usize) -> Route {
         assert!(nodes > 0, "a route leads over at least one node");
-        Route { nodes, target: first % nodes, failures: 0, redirects: 0, ready_at: Instant(0) }
+        Route { nodes, target: first % nodes, failures: 0, redirects: 0, unreachable: None, ready_at: Instant(0) }
     }
 
     /// The node to ask.
@@ -52,7 +55,7 @@ impl Route {
     /// Node `from` answered as a leader does.
     pub fn answered(&mut self, from: usize) {
         if from == self.target {
-            (self.failures, self.redirects) = (0, 0);
+            (self.failures, self.redirects, self.unreachable) = (0, 0, None);
         }
     }
 
@@ -67,35 +70,45 @@ impl Route {
         pace: &Pace,
         jitter: &mut Jitter,
     ) -> bool {
-        match leader {
-            _ if from != self.target => false,
-            Some(leader) if leader < self.nodes && leader != from && self.redirects < self.nodes => {
+        if from != self.target {
+            return false;
+        }
+        let followed = leader.filter(|&leader| {
+            leader < self.nodes && leader != from && self.unreachable != Some(leader) && self.redirects < self.nodes
+        });
+        match followed {
+            Some(leader) => {
                 self.redirects += 1;
                 self.target = leader;
                 self.ready_at = now;
-                true
             }
-            _ => self.failed(from, now, pace, jitter),
+            None => self.turn(now, pace, jitter),
         }
+        true
     }
 
-    /// Node `from` could not be reached, went away, was silent, or does not know a leader. Gives
-    /// whether there is something new: another target or a pause.
-    ///
-    /// All nodes are tried at once; from then on there is a pause before each.
+    /// Node `from` could not be reached, went away, was silent, or is stopping. Gives whether
+    /// that is news.
     pub fn failed(&mut self, from: usize, now: Instant, pace: &Pace, jitter: &mut Jitter) -> bool {
         if from != self.target {
             return false;
         }
+        self.unreachable = Some(from);
+        self.turn(now, pace, jitter);
+        true
+    }
+
+    /// Turns to the next node. All of them are tried at once; from then on there is a pause before
+    /// each.
+    fn turn(&mut self, now: Instant, pace: &Pace, jitter: &mut Jitter) {
         self.failures = self.failures.saturating_add(1);
         self.target = (self.target + 1) % self.nodes;
         let rounds = u32::try_from(self.failures as usize / self.nodes).unwrap_or(u32::MAX);
         self.ready_at = now;
         if rounds > 0 {
-            self.redirects = 0;
+            (self.redirects, self.unreachable) = (0, None);
             self.ready_at = now.after(pace.pause(rounds, jitter));
         }
-        true
     }
 }
 
@@ -146,6 +159,21 @@ mod tests {
             let from = route.target();
             route.redirected(from, Some(1 - from), now, &pace, &mut jitter);
         }
+    }
+
+    #[test]
+    fn a_hint_at_a_node_that_was_just_found_dead_is_not_followed_before_a_pause() {
+        let (pace, mut jitter) = (Pace::default(), Jitter::new(1));
+        let mut route = Route::new(3, 0);
+        route.failed(0, Instant(0), &pace, &mut jitter);
+        route.redirected(1, Some(0), Instant(0), &pace, &mut jitter);
+        assert_eq!((route.target(), route.ready_at()), (2, Instant(0)));
+        // All were tried: there is a pause, after which it may be back.
+        route.redirected(2, Some(0), Instant(0), &pace, &mut jitter);
+        assert!(route.ready_at() > Instant(0));
+        route.redirected(0, Some(1), Instant(100), &pace, &mut jitter);
+        route.redirected(1, Some(0), Instant(100), &pace, &mut jitter);
+        assert_eq!(route.target(), 0);
     }
 
     #[test]

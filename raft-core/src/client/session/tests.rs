@@ -2,10 +2,12 @@
 //! indented lines after it are what the session then did. Operations are named with the number of
 //! the attempt: `3/2` is the second attempt of command 3, `open/1` the first one to open.
 
+mod chance;
 mod doubt;
 mod ends;
 mod retries;
 
+use core::str::FromStr;
 use std::string::{String, ToString};
 use std::{format, vec::Vec};
 
@@ -111,7 +113,7 @@ fn told(sequence: Sequence, completion: Completion<'_>) -> String {
 fn response(verb: &str, rest: &[&str]) -> ResponseBody<'static> {
     let outcome = match verb {
         "opened" => {
-            let (ttl, window) = (Millis(number(rest.first().copied())), number(rest.get(1).copied()) as u16);
+            let (ttl, window) = (Millis(number(rest.first().copied())), number(rest.get(1).copied()));
             Outcome::Opened { session: SessionId(7), again: rest.contains(&"again"), ttl, window }
         }
         "kept" => Outcome::KeptAlive,
@@ -157,7 +159,7 @@ fn token(name: &str) -> Token {
         "close" => What::Close,
         sequence => What::Command(Sequence(number(Some(sequence)))),
     };
-    Token { what, attempt: number(Some(attempt)) as u32 }
+    Token { what, attempt: number(Some(attempt)) }
 }
 
 fn name(what: What) -> String {
@@ -169,6 +171,6 @@ fn name(what: What) -> String {
     }
 }
 
-fn number(word: Option<&str>) -> u64 {
+fn number<T: FromStr>(word: Option<&str>) -> T {
     word.and_then(|word| word.parse().ok()).expect("a number in the script")
 }
