@@ -59,7 +59,8 @@ impl Model {
 
     /// A response to something sent at any time, maybe for the second time.
     fn respond(&mut self, session: &mut ClientSession<4>, now: Instant, chance: &mut Jitter) {
-        let Some(&token) = self.sent.get(chance.below(self.sent.len() as u64) as usize) else { return };
+        let place = usize::try_from(chance.below(self.sent.len() as u64)).unwrap();
+        let Some(&token) = self.sent.get(place) else { return };
         let body = any_response(token.what, chance);
         let is_refusal = matches!(body, ResponseBody::NotExecuted { .. } | ResponseBody::Outcome(Outcome::Refused(_)));
         if let What::Command(sequence) = token.what
