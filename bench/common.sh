@@ -136,6 +136,12 @@ need() {
         die "cannot install $*; install them by hand and start again"
 }
 
+# A person's own etcd or kv cluster must not reach the ones measured here through the environment.
+forget_environment() {
+    local name
+    for name in "${!ETCD_@}" "${!ETCDCTL_@}" "${!KV_@}"; do unset "$name"; done
+}
+
 target_of() { printf '%s\n' "${CARGO_TARGET_DIR:-$1/target}"; }
 
 build_tools() {
@@ -155,6 +161,7 @@ kv_run() {
     mkdir -p "$dir"
     say "kv      $count"
     TMPDIR=$dir run "$kv" bench "$@" --clients "$count" --value-size "$value_size" --seconds "$seconds" --json \
+        --data "$dir/cluster" \
         >"$temp/kv.out" 2>"$temp/kv.err" || status=$?
     if [ "$status" != 0 ]; then
         tail -n 20 "$temp/kv.err" >&2

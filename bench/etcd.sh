@@ -44,8 +44,7 @@ peer_run() {
 ours_run() { kv_run "$1"; }
 
 parse_options "$@"
-# The environment of a person's own etcd must not reach this one.
-for name in "${!ETCD_@}"; do unset "$name"; done
+forget_environment
 [ "$only" = kv ] || need etcd etcd-server
 build_tools
 [ "$only" = etcd ] || build_kv

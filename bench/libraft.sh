@@ -43,6 +43,7 @@ libraft_run() {
 ours_run() { kv_run "$1" --embedded; }
 
 parse_options "$@"
+forget_environment
 build_tools
 [ "$only" = kv ] || build_peer
 [ "$only" = libraft ] || build_kv
