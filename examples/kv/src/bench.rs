@@ -1,4 +1,4 @@
-//! Placeholder.
+//! `kv bench`: how many commands, and how fast.
 use crate::cli::BenchArgs;
 use crate::exit::Exit;
 

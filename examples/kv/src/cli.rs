@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser};
 use raft_core::types::NodeId;
 
+use crate::command::VALUE_BYTES_MAX;
+
 /// An exactly-once key-value store on Raft.
 #[derive(Debug, Parser)]
 #[command(
@@ -169,9 +171,15 @@ pub(crate) struct UpArgs {
     /// How many nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     pub(crate) nodes: u16,
-    /// Where the data is kept.
+    /// Where the data is kept, with a log file for each node.
     #[arg(long, default_value = "kv-data")]
     pub(crate) data: PathBuf,
+    /// Where the first node is reached, on this machine; the others follow it.
+    #[arg(long, default_value_t = 7001, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    pub(crate) port: u16,
+    /// Where the first node serves HTTP; the others follow it.
+    #[arg(long, default_value_t = 8001, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    pub(crate) http_port: u16,
 }
 
 /// The demonstration.
@@ -192,28 +200,34 @@ pub(crate) struct DemoArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BenchArgs {
     /// How many clients, each with one request at a time; several numbers are measured in turn.
-    #[arg(long, value_delimiter = ',', default_value = "1,16,256,1024")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1,16,256,1024",
+        value_parser = clap::value_parser!(u32).range(1..=65_536)
+    )]
     pub(crate) clients: Vec<u32>,
     /// The bytes of each value.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 256, value_parser = value_size)]
     pub(crate) value_size: usize,
-    /// How long each measurement lasts.
-    #[arg(long, default_value_t = 5)]
+    /// How many seconds each measurement lasts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) seconds: u64,
     /// How many of a hundred requests are linearizable reads.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) reads: u8,
-    /// How many connections the clients share; at most 16 if left out.
-    #[arg(long)]
-    pub(crate) connections: Option<u32>,
+    /// How many connections the clients share, each driven by a thread of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) connections: u32,
     /// Measure a cluster that runs; left out, one of three processes is started.
     #[arg(long, env = "KV_ENDPOINTS", value_delimiter = ',')]
     pub(crate) endpoints: Vec<String>,
-    /// Generate the load within the leader's process, without the client protocol.
-    #[arg(long, conflicts_with = "endpoints")]
+    /// Generate the load within the leader's process, without the client protocol: every client
+    /// is a proposal outstanding.
+    #[arg(long, conflicts_with_all = ["endpoints", "reads", "connections"])]
     pub(crate) embedded: bool,
-    /// Where the started cluster keeps its data: a folder on the disk to be measured.
-    #[arg(long)]
+    /// Where the started cluster keeps its data until it ends: a folder on the disk to be measured.
+    #[arg(long, conflicts_with = "endpoints")]
     pub(crate) data: Option<PathBuf>,
 }
 
@@ -255,6 +269,11 @@ impl FromStr for Peer {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.trim_end_matches('s').parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds < 1e9);
     seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("`{text}` is no number of seconds"))
+}
+
+fn value_size(text: &str) -> Result<usize, String> {
+    let size = text.parse().ok().filter(|size| *size <= VALUE_BYTES_MAX);
+    size.ok_or_else(|| format!("`{text}` is no length of a value: those are 0 to {VALUE_BYTES_MAX} bytes"))
 }
 
 fn hex(text: &str) -> Result<u128, String> {

@@ -8,10 +8,13 @@ mod command;
 mod demo;
 mod exit;
 mod http;
+mod interrupt;
 mod machine;
 mod processes;
+mod progress;
 mod serve;
 mod up;
+mod watch;
 
 use std::process::ExitCode;
 
