@@ -31,6 +31,16 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         self.role = Role::Candidate(Election::new(self.election_timeout()));
     }
 
+    /// Begins anew, since nobody has won in time. But the own vote is waited for, however slow the
+    /// disk is: a node alone would otherwise never get to its end.
+    pub(super) fn give_up_election(&mut self) {
+        let (again_at, saved) = (self.election_timeout(), self.hard_state_is_saved());
+        match &mut self.role {
+            Role::Candidate(election) if !saved => election.again_at = again_at,
+            _ => self.begin_pre_vote(),
+        }
+    }
+
     pub(super) fn count_own_vote(&mut self) {
         assert_eq!(self.storage.hard_state().vote, Some(self.id), "a candidate has voted for itself");
         if let Role::Candidate(election) = &self.role {
@@ -93,12 +103,13 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
 
     pub(super) fn on_vote_reply(&mut self, from: usize, granted: bool) {
         if let Role::Candidate(election) = &self.role {
-            let mut votes = election.votes;
-            if let Some(vote) = votes.get_mut(from) {
+            let (mut votes, asked) = (election.votes, election.asked.get(from) == Some(&true));
+            // Nobody is asked, and so nobody answers, before the own vote is durable.
+            if asked && let Some(vote) = votes.get_mut(from) {
                 // The first answer stands: a member does not change its vote within a term.
                 *vote = vote.or(Some(granted));
+                self.tally(votes);
             }
-            self.tally(votes);
         }
     }
 
@@ -129,7 +140,6 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             round: Round(1),
             round_used: false,
             round_confirmed: Round(0),
-            read_index: Index::ZERO,
         });
         self.elections_won = self.elections_won.saturating_add(1);
         match self.append_as_leader(EntryKind::Noop, &[]) {

@@ -58,8 +58,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             _ => {
                 let mut following = Following::new(from, now);
                 // Reads begun under this leader before it was lost sight of go on.
-                following.read_wanted = Some(self.last_ticket);
-                following.read_confirmed = None;
+                following.read_wanted =
+                    (self.last_ticket_term == self.storage.hard_state().term).then_some(self.last_ticket);
                 self.role = Role::Follower(Follower { election_at, leader: Some(following) });
             }
         }
@@ -109,14 +109,18 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     }
 
     pub(super) fn on_read_reply(&mut self, from: NodeId, ticket: ReadTicket, index: Index) {
-        let last_ticket = self.last_ticket;
+        let (last_ticket, applied) = (self.last_ticket, self.applied);
         if let Some(following) = self.following_mut()
             && following.leader == from
             && ticket <= last_ticket
             && following.read_asked.is_some_and(|(asked, _)| ticket <= asked)
             && following.read_confirmed.is_none_or(|(confirmed, _)| ticket > confirmed)
         {
-            following.read_confirmed = Some((ticket, index));
+            if let Some((before, reached)) = following.read_confirmed.replace((ticket, index))
+                && reached <= applied
+            {
+                following.read_reached = Some(before);
+            }
             if following.read_wanted.is_some_and(|wanted| wanted <= ticket) {
                 following.read_wanted = None;
             }

@@ -30,9 +30,10 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let Role::Leader(leader) = &self.role else {
             return Err(ProposeError::NotLeader { leader: self.leader() });
         };
-        let uncommitted = self.storage.last().index.since(self.commit);
-        if uncommitted >= self.config.uncommitted_entries_max
-            || leader.uncommitted.bytes().saturating_add(bytes as u64) > self.config.uncommitted_bytes_max
+        let (entries, under_way) = (self.storage.last().index.since(self.commit), leader.uncommitted.bytes());
+        // One entry alone may be over the limit of bytes, or it could never be appended.
+        if entries >= self.config.uncommitted_entries_max
+            || (under_way > 0 && under_way.saturating_add(bytes as u64) > self.config.uncommitted_bytes_max)
         {
             return Err(ProposeError::Busy);
         }
@@ -86,7 +87,10 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let Some(follower) = leader.followers.get_mut(from) else { return Ok(()) };
         follower.heard_at = self.now;
         follower.round_heard = follower.round_heard.max(round);
-        let news = follower.acknowledged(matched);
+        let news = match rejected {
+            None => follower.acknowledged(matched),
+            Some(_) => follower.acknowledged_in_part(matched),
+        };
         if let Some(rejection) = rejected {
             let storage = &self.storage;
             let agree = || last_of_term_at_most(storage, rejection.hint.term, rejection.hint.index.min(last)).index;
@@ -160,10 +164,11 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
                 if leader.round_used {
                     leader.begin_round();
                 }
-                ReadKind::Leader(leader.round)
+                ReadKind::Leader { round: leader.round, index: commit }
             }
             Role::Follower(Follower { leader: Some(following), .. }) => {
                 self.last_ticket = ReadTicket(self.last_ticket.0.wrapping_add(1));
+                self.last_ticket_term = term;
                 following.read_wanted = Some(self.last_ticket);
                 ReadKind::Follower(self.last_ticket)
             }
@@ -173,15 +178,17 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok((ReadId { term, kind }, self.ready()))
     }
 
-    /// What has become of a read. Once it is ready it stays so until another term.
+    /// What has become of a read. Once it is ready it stays so while this node leads, or follows
+    /// the same leader.
     #[must_use]
     pub fn read_state(&self, read: ReadId) -> ReadState {
         let confirmed = match (&self.role, read.kind) {
             _ if read.term != self.term() => return ReadState::Lost,
-            (Role::Leader(leader), ReadKind::Leader(round)) if round <= leader.round_confirmed => leader.read_index,
-            (Role::Leader(_), ReadKind::Leader(_)) => return ReadState::Waiting,
+            (Role::Leader(leader), ReadKind::Leader { round, index }) if round <= leader.round_confirmed => index,
+            (Role::Leader(_), ReadKind::Leader { .. }) => return ReadState::Waiting,
             (Role::Follower(Follower { leader: Some(following), .. }), ReadKind::Follower(ticket)) => {
                 match following.read_confirmed {
+                    _ if following.read_reached.is_some_and(|reached| ticket <= reached) => return ReadState::Ready,
                     Some((confirmed, index)) if ticket <= confirmed => index,
                     _ => return ReadState::Waiting,
                 }
@@ -223,7 +230,6 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             && (by_quorum > leader.round_confirmed || quorum_is_self)
         {
             leader.round_confirmed = by_quorum;
-            leader.read_index = commit;
             for follower in &mut leader.followers {
                 if let Some((ticket, round)) = follower.read
                     && round <= by_quorum

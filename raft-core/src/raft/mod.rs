@@ -69,7 +69,9 @@ pub struct Raft<S, const NODES: usize> {
     applied: Index,
     role: Role<NODES>,
     replies: [Option<Reply>; NODES],
+    /// The latest read begun as a follower, and the term in which it was.
     last_ticket: ReadTicket,
+    last_ticket_term: Term,
     elections_won: u64,
 }
 
@@ -82,7 +84,9 @@ pub struct ReadId {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ReadKind {
-    Leader(Round),
+    /// When a quorum has answered the round, the leader still led when it had committed so much.
+    Leader { round: Round, index: Index },
+    /// The leader was asked about this read, or will be.
     Follower(ReadTicket),
 }
 
@@ -142,6 +146,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             role: Role::Follower(Follower { election_at, leader: None }),
             replies: [None; NODES],
             last_ticket,
+            last_ticket_term: Term::ZERO,
             elections_won: 0,
             storage,
         };
@@ -156,7 +161,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         match &self.role {
             Role::Follower(follower) if self.now >= follower.election_at => self.begin_pre_vote(),
             Role::PreCandidate(election) | Role::Candidate(election) if self.now >= election.again_at => {
-                self.begin_pre_vote();
+                self.give_up_election();
             }
             Role::Leader(leader) if self.now >= leader.heartbeat_at => self.heartbeat(),
             _ => {}
@@ -241,17 +246,27 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// The storage has made this durable.
     pub fn saved(&mut self, saved: Saved) -> Ready<'_, S, NODES> {
         assert!(saved.hard_state.term <= self.term(), "a term was saved that was never reached");
+        let order = |hard_state: HardState| (hard_state.term, hard_state.vote.is_some());
+        if order(saved.hard_state) < order(self.saved.hard_state) {
+            return self.ready(); // Overtaken by a later report.
+        }
         self.saved.hard_state = saved.hard_state;
         // The entries of a leader that has been overruled since may have been saved late: only an
-        // entry that still stands at its index says something about this log.
-        if self.storage.term(saved.through.index) == Some(saved.through.term)
+        // entry that still stands at its index says something about this log. One that was dropped
+        // and came back may stand there too, while the disk is yet to hold another in between: but
+        // never within a term, since its leader's log has only one entry there.
+        if saved.hard_state.term == self.term()
+            && self.storage.term(saved.through.index) == Some(saved.through.term)
             && saved.through.index > self.saved.through.index
         {
             self.saved.through = saved.through;
         }
         match &self.role {
             Role::Candidate(_) if self.hard_state_is_saved() => self.count_own_vote(),
-            Role::Leader(_) => self.advance_commit(),
+            Role::Leader(_) => {
+                self.advance_commit();
+                self.confirm_reads();
+            }
             _ => {}
         }
         self.ready()

@@ -136,6 +136,19 @@ impl Progress {
         news
     }
 
+    /// As [`Progress::acknowledged`], from an answer that also rejects an append. So it does not tell
+    /// that the message under way was taken: else each of many rejections in a row, which are all
+    /// for one lost message, would have the same entries sent again.
+    pub(crate) fn acknowledged_in_part(&mut self, matched: Index) -> bool {
+        if self.is_replicating() {
+            return self.acknowledged(matched);
+        }
+        let news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        self.next = self.next.max(self.matched.next());
+        news
+    }
+
     /// The follower could not take an append that began behind `previous`. `agree` finds the last
     /// index at which the logs can be equal. A late rejection of what is known to match, or of
     /// another message than the one under way, says nothing.
@@ -239,6 +252,24 @@ mod tests {
         assert_eq!((progress.matched, progress.next), (Index(10), Index(11)));
         progress.rejected(Index(14), || Index(3)); // not the probe that is under way
         assert_eq!(progress.next, Index(11));
+    }
+
+    #[test]
+    fn rejections_in_a_row_for_one_lost_message_have_the_entries_sent_once() {
+        let mut progress = replicating(10);
+        (11..=14).for_each(|index| progress.sent(Index(index), 5));
+        let mut probes = 0;
+        for previous in 11..14 {
+            assert!(!progress.acknowledged_in_part(Index(10)));
+            progress.rejected(Index(previous), || Index(3));
+            if progress.window_bytes(100).is_some() {
+                progress.sent(Index(14), 20);
+                probes += 1;
+            }
+        }
+        assert_eq!((probes, progress.next), (1, Index(11)));
+        assert!(progress.acknowledged(Index(14)));
+        assert_eq!((progress.is_replicating(), progress.next), (true, Index(15)));
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl<'a, S: Storage, const NODES: usize> Ready<'a, S, NODES> {
             Role::Follower(Follower { leader: Some(following), .. }) if following.leader == to => {
                 let again = raft.config.election_timeout;
                 let ask_before = Instant(raft.now.0.saturating_sub(again.0));
-                match tell_leader(following, raft.saved.through.index, raft.now, ask_before) {
+                match tell_leader(following, raft.saved.through.index, raft.applied, raft.now, ask_before) {
                     Some(body) => (term, body),
                     None => return Ok(None),
                 }
@@ -110,7 +110,13 @@ fn reply_message(reply: Reply, from: NodeId, to: NodeId, own: Term) -> Message<'
 }
 
 /// What a follower has to tell its leader, if anything.
-fn tell_leader(following: &mut Following, saved: Index, now: Instant, ask_before: Instant) -> Option<Body<'static>> {
+fn tell_leader(
+    following: &mut Following,
+    saved: Index,
+    applied: Index,
+    now: Instant,
+    ask_before: Instant,
+) -> Option<Body<'static>> {
     let matched = following.matched.min(saved);
     if following.rejected.is_some() || matched > following.matched_told || following.round > following.round_told {
         following.matched_told = following.matched_told.max(matched);
@@ -119,8 +125,11 @@ fn tell_leader(following: &mut Following, saved: Index, now: Instant, ask_before
         return Some(Body::AppendReply { round: following.round, matched, rejected });
     }
     let ticket = following.read_wanted?;
-    let asked = following.read_asked.is_some_and(|(asked, at)| asked >= ticket && at > ask_before);
-    if asked {
+    // One question at a time, and the next when the answer to the last has been reached: else reads
+    // that keep coming would put off those before them for ever.
+    let confirmed = following.read_confirmed.map(|(confirmed, _)| confirmed);
+    let under_way = following.read_asked.is_some_and(|(asked, at)| Some(asked) > confirmed && at > ask_before);
+    if under_way || following.read_confirmed.is_some_and(|(_, index)| index > applied) {
         return None;
     }
     following.read_asked = Some((ticket, now));

@@ -42,6 +42,8 @@ pub(crate) struct Following {
     pub(crate) read_wanted: Option<ReadTicket>,
     pub(crate) read_asked: Option<(ReadTicket, Instant)>,
     pub(crate) read_confirmed: Option<(ReadTicket, Index)>,
+    /// The latest one whose answer had been reached before a later answer came.
+    pub(crate) read_reached: Option<ReadTicket>,
 }
 
 impl Following {
@@ -57,6 +59,7 @@ impl Following {
             read_wanted: None,
             read_asked: None,
             read_confirmed: None,
+            read_reached: None,
         }
     }
 }
@@ -92,7 +95,6 @@ pub(crate) struct Leader<const NODES: usize> {
     /// The present round, and whether a message has gone out with it.
     pub(crate) round: Round,
     pub(crate) round_used: bool,
-    /// The latest round that a quorum has answered, and the commit index when that was noticed.
+    /// The latest round that a quorum has answered.
     pub(crate) round_confirmed: Round,
-    pub(crate) read_index: Index,
 }
