@@ -76,7 +76,7 @@ impl<const ENTRIES: usize, const BYTES: usize> RingLog<ENTRIES, BYTES> {
 
     fn place(&self, index: Index) -> Option<&Place> {
         let position = index.0.checked_sub(self.base.index.0)?.checked_sub(1)?;
-        self.entries.iter().nth(usize::try_from(position).ok()?)
+        self.entries.get(usize::try_from(position).ok()?)
     }
 
     /// Where a record of so many bytes can begin.

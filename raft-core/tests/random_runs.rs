@@ -18,14 +18,14 @@
 mod common;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use common::DeferredLog;
+use common::parts::{Counter, Link, Random};
 use raft_core::client::protocol::RoleName;
 use raft_core::configuration::{Configuration, Member};
-use raft_core::machine::{Answer, Position, Sink, StateMachine};
 use raft_core::message::{ForwardTicket, Message, ProposeError};
 use raft_core::raft::config::Config;
 use raft_core::raft::{ReadId, ReadState, StepError};
@@ -33,7 +33,6 @@ use raft_core::replica::{Observer, Replica};
 use raft_core::session::limits::SessionLimits;
 use raft_core::session::memory::{FixedMemory, bytes_needed};
 use raft_core::session::operation::{Operation, Outcome};
-use raft_core::transport::Transport;
 use raft_core::types::{ClusterId, EntryId, Instant, Millis, NodeId, Nonce, Sequence, SessionId, Term};
 use raft_core::wire::Bytes;
 
@@ -55,70 +54,6 @@ const SESSION_BYTES: usize = bytes_needed(&LIMITS, 8);
 
 type Node = Replica<DeferredLog, Link, Counter, FixedMemory<4, SESSION_BYTES>, 5>;
 type Trace = Rc<RefCell<Vec<String>>>;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-
-    fn chance(&mut self, of_thousand: u64) -> bool {
-        self.below(1000) < of_thousand
-    }
-}
-
-/// Counts the commands; each is answered with its number.
-#[derive(Default)]
-struct Counter {
-    executed: Vec<Vec<u8>>,
-}
-
-impl StateMachine for Counter {
-    fn apply(&mut self, _: Position, command: &[u8], answer: &mut Answer<'_>) {
-        self.executed.push(command.to_vec());
-        answer.write(&(self.executed.len() as u64).to_le_bytes());
-    }
-
-    fn query(&self, _: &[u8], answer: &mut dyn Sink) {
-        answer.write(&(self.executed.len() as u64).to_le_bytes());
-    }
-}
-
-/// What a node has received and has sent; the world carries it.
-#[derive(Default)]
-struct Link {
-    arrived: VecDeque<Vec<u8>>,
-    taken: Vec<u8>,
-    sent: Vec<(u64, Vec<u8>)>,
-    /// Peers whose links take nothing now.
-    closed: BTreeSet<u64>,
-}
-
-impl Transport for Link {
-    fn receive(&mut self) -> Option<Message<'_>> {
-        self.taken = self.arrived.pop_front()?;
-        Some(Message::decode(&self.taken).expect("messages arrive whole"))
-    }
-
-    fn room(&self, peer: NodeId) -> Option<usize> {
-        (!self.closed.contains(&peer.get())).then_some(1 << 16)
-    }
-
-    fn send(&mut self, message: &Message<'_>) {
-        let mut bytes = vec![0; message.bytes_max()];
-        let length = message.encode(&mut bytes).unwrap();
-        bytes.truncate(length);
-        self.sent.push((message.to.get(), bytes));
-    }
-
-    fn flush(&mut self) {}
-}
 
 /// What one node told while it was polled.
 #[derive(Default)]

@@ -1,6 +1,8 @@
 //! A log in memory whose durable copy follows behind: when its syncs complete, and what of the
 //! unsynced rest survives a crash, is for the test to say.
 
+pub(crate) mod parts;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;

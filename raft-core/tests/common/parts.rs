@@ -1,0 +1,74 @@
+//! Parts of small deterministic worlds: chance, a state machine, and links that the test carries.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use raft_core::machine::{Answer, Position, Sink, StateMachine};
+use raft_core::message::Message;
+use raft_core::transport::Transport;
+use raft_core::types::NodeId;
+
+/// SplitMix64.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// A number below `limit`.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+
+    /// True so many times in a thousand.
+    pub(crate) fn chance(&mut self, of_thousand: u64) -> bool {
+        self.below(1000) < of_thousand
+    }
+}
+
+/// Counts the commands; each is answered with its number.
+#[derive(Default)]
+pub(crate) struct Counter {
+    pub(crate) executed: Vec<Vec<u8>>,
+}
+
+impl StateMachine for Counter {
+    fn apply(&mut self, _: Position, command: &[u8], answer: &mut Answer<'_>) {
+        self.executed.push(command.to_vec());
+        answer.write(&(self.executed.len() as u64).to_le_bytes());
+    }
+
+    fn query(&self, _: &[u8], answer: &mut dyn Sink) {
+        answer.write(&(self.executed.len() as u64).to_le_bytes());
+    }
+}
+
+/// What a node has received and has sent; the world carries it.
+#[derive(Default)]
+pub(crate) struct Link {
+    pub(crate) arrived: VecDeque<Vec<u8>>,
+    taken: Vec<u8>,
+    pub(crate) sent: Vec<(u64, Vec<u8>)>,
+    /// Peers whose links take nothing now.
+    pub(crate) closed: BTreeSet<u64>,
+}
+
+impl Transport for Link {
+    fn receive(&mut self) -> Option<Message<'_>> {
+        self.taken = self.arrived.pop_front()?;
+        Some(Message::decode(&self.taken).expect("messages arrive whole"))
+    }
+
+    fn room(&self, peer: NodeId) -> Option<usize> {
+        (!self.closed.contains(&peer.get())).then_some(1 << 16)
+    }
+
+    fn send(&mut self, message: &Message<'_>) {
+        let mut bytes = vec![0; message.bytes_max()];
+        let length = message.encode(&mut bytes).unwrap();
+        bytes.truncate(length);
+        self.sent.push((message.to.get(), bytes));
+    }
+
+    fn flush(&mut self) {}
+}
