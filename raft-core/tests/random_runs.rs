@@ -120,7 +120,10 @@ struct World {
     flights: BTreeMap<(u64, u64), (u64, Vec<u8>)>,
     flown: u64,
     cut: BTreeSet<(u64, u64)>,
+    /// How often, in a thousand: a message is lost, a node crashes, a sync completes.
     lossy: u64,
+    crashes: u64,
+    disk: u64,
     clients: Vec<Client>,
     reads: Vec<(u64, ReadId, u64)>,
     reads_done: u64,
@@ -163,6 +166,8 @@ impl World {
         let mut world = World {
             clock_ahead: (0..members).map(|_| random.below(10_000)).collect(),
             lossy: random.below(200),
+            crashes: 2 + random.below(12),
+            disk: 100 + random.below(900),
             random,
             trace,
             now: 0,
@@ -232,7 +237,7 @@ impl World {
 
     fn faults(&mut self) {
         let node = 1 + self.random.below(self.members());
-        if self.random.chance(4) {
+        if self.random.chance(self.crashes) {
             self.crash(node);
         }
         if self.random.chance(20) {
@@ -271,7 +276,7 @@ impl World {
         for client in 0..CLIENTS {
             self.act(client);
         }
-        if self.random.chance(100) {
+        if self.random.chance(300) {
             self.begin_read();
         }
         self.check_reads();
@@ -290,7 +295,7 @@ impl World {
     fn poll(&mut self, node: u64, faulty: bool) {
         let (now, mut told) = (self.clock(node), Told::default());
         let closed = (1..=self.members()).filter(|_| faulty && self.random.chance(50)).collect();
-        let disk = if faulty { self.random.below(3) as u32 } else { 100 };
+        let disk = if faulty { u32::from(self.random.chance(self.disk)) } else { 100 };
         let Some(replica) = self.node(node) else { return };
         replica.transport_mut().closed = closed;
         replica.raft().storage().allowed.set(disk);
