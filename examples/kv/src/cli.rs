@@ -219,8 +219,9 @@ pub(crate) struct BenchArgs {
     /// How many connections the clients share, each driven by a thread of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) connections: u32,
-    /// Measure a cluster that runs; left out, one of three processes is started.
-    #[arg(long, env = "KV_ENDPOINTS", value_delimiter = ',')]
+    /// Measure a cluster that runs; left out, one of three processes is started. Not taken from
+    /// KV_ENDPOINTS, so that no cluster is loaded by mistake.
+    #[arg(long, value_delimiter = ',')]
     pub(crate) endpoints: Vec<String>,
     /// Generate the load within the leader's process, without the client protocol: every client
     /// is a proposal outstanding.

@@ -42,8 +42,8 @@ pub(crate) enum ClusterError {
     Folder { path: String, source: io::Error },
     #[error("node {node} cannot be started: {source}")]
     Spawn { node: u64, source: io::Error },
-    #[error("node {node} has ended ({status}): {said}")]
-    Died { node: u64, status: ExitStatus, said: String },
+    #[error("node {node} has ended ({status}): {why}")]
+    Died { node: u64, status: ExitStatus, why: String },
     #[error("the nodes did not agree on a leader within {} seconds; their logs are in {logs}", READY_MAX.as_secs())]
     NotReady { logs: String },
     #[error("the cluster cannot be asked: {0}")]
@@ -113,10 +113,12 @@ impl Plan {
         self.folder.join(format!("node-{node}.log"))
     }
 
-    fn spawn(&self, place: &Place) -> Result<Child, ClusterError> {
+    fn spawn(&self, place: &Place) -> Result<Process, ClusterError> {
         let log = self.log(place.node);
-        let errors = OpenOptions::new().create(true).append(true).open(&log);
-        let errors = errors.map_err(|source| ClusterError::Folder { path: log.display().to_string(), source })?;
+        let opened = OpenOptions::new().create(true).append(true).open(&log);
+        let opened = opened.and_then(|log| Ok((log.metadata()?.len(), log)));
+        let (log_from, errors) =
+            opened.map_err(|source| ClusterError::Folder { path: log.display().to_string(), source })?;
         let spawned = std::env::current_exe().and_then(|program| {
             Command::new(program)
                 .args(self.arguments(place))
@@ -130,23 +132,31 @@ impl Plan {
                 .stderr(errors)
                 .spawn()
         });
-        spawned.map_err(|source| ClusterError::Spawn { node: place.node, source })
+        let child = spawned.map_err(|source| ClusterError::Spawn { node: place.node, source })?;
+        Ok(Process { child, log_from: usize::try_from(log_from).unwrap_or(usize::MAX) })
     }
 
-    /// Why a node has ended: the last line it logged.
-    fn last_words(&self, node: u64) -> String {
-        let log = fs::read(self.log(node)).unwrap_or_default();
-        let text = String::from_utf8_lossy(&log);
-        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it has said nothing");
-        last.trim_start_matches("kv serve: ").to_owned()
+    /// Why a node has ended: its last plain line, or else where to look.
+    fn last_words(&self, node: u64, log_from: usize) -> String {
+        let path = self.log(node);
+        let log = fs::read(&path).unwrap_or_default();
+        let text = String::from_utf8_lossy(log.get(log_from..).unwrap_or_default());
+        let said = text.lines().rev().find_map(|line| line.strip_prefix("kv serve: ")).map(str::to_owned);
+        said.unwrap_or_else(|| format!("it did not say why; its log is {}", path.display()))
     }
+}
+
+struct Process {
+    child: Child,
+    /// Where in the node's log file this process began.
+    log_from: usize,
 }
 
 /// A cluster of processes. Dropping it kills them.
 pub(crate) struct Cluster {
     plan: Plan,
     /// In the order of the plan's places; `None` for nodes that do not run, or not in a process of theirs.
-    running: Vec<Option<Child>>,
+    running: Vec<Option<Process>>,
 }
 
 impl Cluster {
@@ -156,8 +166,8 @@ impl Cluster {
         fs::create_dir_all(&plan.folder).map_err(folder)?;
         let mut cluster = Cluster { running: Vec::new(), plan };
         for place in cluster.plan.places.clone() {
-            let child = if wanted(place.node) { Some(cluster.plan.spawn(&place)?) } else { None };
-            cluster.running.push(child);
+            let process = if wanted(place.node) { Some(cluster.plan.spawn(&place)?) } else { None };
+            cluster.running.push(process);
         }
         Ok(cluster)
     }
@@ -172,20 +182,25 @@ impl Cluster {
 
     /// Kills the node at a place with SIGKILL.
     pub(crate) fn kill(&mut self, at: usize) -> io::Result<()> {
-        if let Some(child) = self.running.get_mut(at) {
-            return child.take().map_or(Ok(()), |mut child| end(&mut child));
+        match self.running.get_mut(at).and_then(Option::take) {
+            Some(mut process) => end(&mut process.child),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The process id of the node at a place, if it runs.
+    pub(crate) fn pid(&self, at: usize) -> Option<u32> {
+        self.running.get(at)?.as_ref().map(|process| process.child.id())
     }
 
     /// A node that has ended by itself: its place, and why.
     pub(crate) fn dead(&mut self) -> Result<Option<(usize, ClusterError)>, ClusterError> {
         for (at, (slot, place)) in self.running.iter_mut().zip(&self.plan.places).enumerate() {
-            let Some(child) = slot else { continue };
-            if let Some(status) = child.try_wait()? {
+            let Some(process) = slot else { continue };
+            if let Some(status) = process.child.try_wait()? {
+                let why = self.plan.last_words(place.node, process.log_from);
                 *slot = None;
-                let said = self.plan.last_words(place.node);
-                return Ok(Some((at, ClusterError::Died { node: place.node, status, said })));
+                return Ok(Some((at, ClusterError::Died { node: place.node, status, why })));
             }
         }
         Ok(None)
@@ -223,14 +238,15 @@ impl Cluster {
     /// Stops all nodes in an orderly way, and kills those that take too long. Whether there
     /// were none.
     pub(crate) fn stop(mut self) -> bool {
-        for child in self.running.iter().flatten() {
-            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        for process in self.running.iter().flatten() {
+            let pid = i32::try_from(process.child.id()).ok().and_then(Pid::from_raw);
             // A node that cannot be asked has ended, or is killed below.
             let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
         }
         let begin = Instant::now();
-        let mut gone =
-            |slot: &mut Option<Child>| slot.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+        let mut gone = |slot: &mut Option<Process>| {
+            slot.as_mut().is_none_or(|process| !matches!(process.child.try_wait(), Ok(None)))
+        };
         while begin.elapsed() < STOP_MAX {
             if self.running.iter_mut().all(&mut gone) {
                 self.running.clear();
@@ -244,9 +260,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for child in self.running.iter_mut().flatten() {
+        for process in self.running.iter_mut().flatten() {
             // It fails only for a process that is gone.
-            let _ = end(child);
+            let _ = end(&mut process.child);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `kv serve`: one node.
 
 use std::error::Error;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::time::Duration;
 
 use raft_core::configuration::{Configuration, Member};
@@ -51,7 +51,8 @@ pub(crate) enum ServeError {
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(args: Box<ServeArgs>) -> Exit {
-    tracing_subscriber::fmt().with_max_level(args.log).with_writer(io::stderr).with_target(false).init();
+    let log = tracing_subscriber::fmt().with_max_level(args.log).with_writer(io::stderr).with_target(false);
+    log.with_ansi(io::stderr().is_terminal()).init();
     if args.exit_with_stdin {
         std::thread::spawn(exit_with_stdin);
     }

@@ -60,7 +60,10 @@ pub(crate) fn run(args: &UpArgs, json: bool) -> Exit {
         // Ctrl-C is the way to end this command, at whatever time.
         Err(UpError::Cluster(ClusterError::Interrupted)) => Exit::Done,
         Err(error) => {
-            report(json, &format!("kv up: {error}"), || json!({ "event": "error", "error": error.to_string() }));
+            if json {
+                report(true, "", || json!({ "event": "error", "error": error.to_string() }));
+            }
+            eprintln!("kv up: {error}");
             Exit::Refused
         }
     }
@@ -79,7 +82,7 @@ fn up(args: &UpArgs, json: bool) -> Result<(), UpError> {
     let mut watch = Watch::new(&plan.endpoints()).map_err(ClusterError::from)?;
     let mut nodes = Cluster::start(plan.clone(), |_| true)?;
     nodes.settle(&mut watch, u64::MAX, &interrupt, |_| {})?;
-    greet(&plan, json);
+    greet(&plan, &nodes, json);
     let result = keep(&mut nodes, &interrupt, json);
     report(json, "Stopping.", || json!({ "event": "stopping" }));
     if !nodes.stop() {
@@ -137,17 +140,18 @@ fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
-fn greet(plan: &Plan, json: bool) {
+fn greet(plan: &Plan, cluster: &Cluster, json: bool) {
     let mut lines = vec![format!(
         "A cluster of {} is running; its data and logs are in {}.",
         plan.places.len(),
         plan.folder.display()
     )];
     let mut nodes = Vec::new();
-    for place in &plan.places {
+    for (at, place) in plan.places.iter().enumerate() {
+        let pid = cluster.pid(at);
         let http = place.http.map(|http| format!("http://{http}")).unwrap_or_default();
-        lines.push(format!("  node {}  {}  {http}", place.node, place.listen));
-        nodes.push(json!({ "node": place.node, "endpoint": place.listen.to_string(), "http": http }));
+        lines.push(format!("  node {}  {}  {http}  process {}", place.node, place.listen, pid.unwrap_or_default()));
+        nodes.push(json!({ "node": place.node, "endpoint": place.listen.to_string(), "http": http, "pid": pid }));
     }
     let endpoints = plan.endpoints().join(",");
     lines.push("Try, in another terminal:".to_owned());
@@ -191,7 +195,7 @@ fn keep(nodes: &mut Cluster, interrupt: &Interrupt, json: bool) -> Result<(), Up
             report(
                 json,
                 &format!("node {} was started again", at + 1),
-                || json!({ "event": "restarted", "node": at + 1 }),
+                || json!({ "event": "restarted", "node": at + 1, "pid": nodes.pid(at) }),
             );
         }
         thread::sleep(LOOK);
