@@ -1,5 +1,7 @@
 //! The commands that start clusters of processes: `up`, `demo` and `bench`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;

@@ -160,7 +160,7 @@ mod tests {
             other.errors = 1;
             figures.add(&other);
         }
-        let run = Run::new(16, &figures, Duration::from_secs(2), Some(3.14159));
+        let run = Run::new(16, &figures, Duration::from_secs(2), Some(3.06));
         let json = run.json();
         assert_eq!((json["clients"].as_u64(), json["errors"].as_u64()), (Some(16), Some(1000)));
         assert_eq!((json["puts_per_second"].as_f64(), json["entries_per_sync"].as_f64()), (Some(500.0), Some(3.1)));
