@@ -197,6 +197,14 @@ where
         self.core.raft.read_state(read)
     }
 
+    /// Tells the storage that nothing has been saved for a while: see [`Storage::witness`].
+    ///
+    /// # Errors
+    /// As [`Replica::poll`].
+    pub fn witness(&mut self) -> Result<(), PollError<S::Error>> {
+        self.core.raft.storage_mut().witness().map_err(PollError::Storage)
+    }
+
     /// The state machine, to query it.
     #[must_use]
     pub fn machine(&self) -> &M {

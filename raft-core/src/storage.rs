@@ -90,6 +90,16 @@ pub trait Storage {
     /// The storage failed for good.
     fn saved(&mut self) -> Result<Saved, Self::Error>;
 
+    /// Nothing has been saved for a while, about 100 ms: a storage may use the time to make it
+    /// provable that what was saved last was saved, so that damage to it is later told from a
+    /// write that was torn. Does nothing unless a storage needs it.
+    ///
+    /// # Errors
+    /// The storage failed for good.
+    fn witness(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// What the storage has done since its start.
     fn metrics(&self) -> StorageMetrics {
         StorageMetrics::default()

@@ -23,3 +23,8 @@ pub use clock::{Clock, SystemClock};
 pub use handle::{Failed, Handle, Pending};
 pub use options::NodeOptions;
 pub use start::{Node, StartError, Stopped, start};
+
+/// The example in the project's README is compiled and run with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -10,7 +10,7 @@ use raft_core::session::operation::Operation;
 use raft_core::session::owned::OwnedOutcome;
 use raft_core::storage::Storage;
 use raft_core::transport::Network;
-use raft_core::types::{EntryId, Instant, NodeId, Nonce, Term};
+use raft_core::types::{EntryId, Instant, Millis, NodeId, Nonce, Term};
 
 use crate::answer::{Answering, BoundedVec, answer_query, fail};
 use crate::clock::Clock;
@@ -24,6 +24,9 @@ pub(crate) const NODES_MAX: usize = raft_core::configuration::MEMBERS_MAX;
 
 /// The most requests of clients that one turn of the loop takes in.
 const REQUESTS_PER_TURN_MAX: usize = 4096;
+
+/// After so long without a write, the storage is told that there is a pause.
+const WITNESS_AFTER: Millis = Millis(100);
 
 /// Why the loop ended before it was asked to.
 #[derive(Debug)]
@@ -46,6 +49,10 @@ pub(crate) struct Loop<S, N: Network, M, C> {
     pub(crate) answer: BoundedVec,
     /// The time by which the node stops, once it was asked to.
     pub(crate) stop_at: Option<Instant>,
+    /// How many bytes the storage had written when that was looked at last.
+    pub(crate) written: u64,
+    /// When the storage is to be told that it has written nothing for a while.
+    pub(crate) pause_at: Option<Instant>,
     /// What was logged last.
     pub(crate) logged: (RoleName, Term, Option<NodeId>),
 }
@@ -72,6 +79,7 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
             self.give_up(now);
             self.network.flush();
             self.log_changes();
+            next = next.min(self.witness(now).map_err(LoopError::Replica)?);
             if let Some(at) = self.stop_at {
                 if now >= at || !self.waiting.has_operations() {
                     return Ok(());
@@ -217,6 +225,23 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
                 self.fail(waiter.origin, NotExecuted::Unconfirmed);
             }
         }
+    }
+
+    /// Lets the storage use a pause; gives when there will be one.
+    fn witness(&mut self, now: Instant) -> Result<Instant, PollError<S::Error>> {
+        let bytes = self.replica.raft().storage().metrics().bytes_written;
+        if bytes != self.written {
+            (self.written, self.pause_at) = (bytes, Some(now.after(WITNESS_AFTER)));
+        }
+        match self.pause_at {
+            Some(at) if now < at => return Ok(at),
+            Some(_) => {
+                self.replica.witness()?;
+                (self.written, self.pause_at) = (self.replica.raft().storage().metrics().bytes_written, None);
+            }
+            None => {}
+        }
+        Ok(Instant::NEVER)
     }
 
     fn log_changes(&mut self) {

@@ -65,6 +65,8 @@ where
     let handle = Handle::new(slot, Arc::new(network.waker()));
     let raft = replica.raft();
     let mut event_loop = Loop {
+        written: 0,
+        pause_at: None,
         logged: (raft.role(), raft.term(), raft.leader()),
         replica,
         network,

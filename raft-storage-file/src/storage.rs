@@ -108,21 +108,6 @@ impl<F: Files> FileStorage<F> {
             || self.pending_after != self.saved.through
     }
 
-    /// Makes it provable that what was saved last was saved: after this, damage to it is told from a
-    /// write that a power cut has torn, and is never cut off. To be called once the node has had
-    /// nothing to save for a while, say 100 ms; costs one sync, and nothing when called again.
-    ///
-    /// # Errors
-    /// The storage failed for good.
-    pub fn witness(&mut self) -> Result<(), StorageError> {
-        self.flush()?;
-        if !self.witnessed {
-            self.save().inspect_err(|error| self.failed = Some(error.clone()))?;
-            self.witnessed = true;
-        }
-        Ok(())
-    }
-
     fn check(&self) -> Result<(), StorageError> {
         self.failed.clone().map_or(Ok(()), Err)
     }
@@ -214,6 +199,17 @@ impl<F: Files> FileStorage<F> {
 
 impl<F: Files> Storage for FileStorage<F> {
     type Error = StorageError;
+
+    /// After this, damage to what was saved last is told from a write that a power cut has torn,
+    /// and is never cut off. Costs one sync, and nothing when called again.
+    fn witness(&mut self) -> Result<(), StorageError> {
+        self.flush()?;
+        if !self.witnessed {
+            self.save().inspect_err(|error| self.failed = Some(error.clone()))?;
+            self.witnessed = true;
+        }
+        Ok(())
+    }
 
     fn metrics(&self) -> StorageMetrics {
         let Metrics { syncs, entries, bytes, .. } = self.metrics;
