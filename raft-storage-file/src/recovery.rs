@@ -24,7 +24,7 @@
 //!
 //! Only the last batch can be torn, because every batch is synced before the next is written. A sector of it that has
 //! decayed to zeros looks like one that was never written: only
-//! [`FileStorage::witness`](crate::FileStorage::witness) rules that out.
+//! [`Storage::witness`](raft_core::storage::Storage::witness) rules that out.
 //!
 //! When the last segment holds batches, they are copied to a new file that is synced and takes its place, and the
 //! log goes on in a new segment. The copy is for a log whose last sync failed: the system may
