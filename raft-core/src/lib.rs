@@ -13,6 +13,7 @@ pub mod entry;
 pub mod machine;
 pub mod message;
 pub mod raft;
+mod random;
 pub mod replica;
 pub mod ring;
 pub mod session;

@@ -1,5 +1,6 @@
 //! How long a client waits: for an answer, and before it tries again.
 
+use crate::random::Random;
 use crate::types::Millis;
 
 /// How often a time is doubled at most, so that it stays within reach.
@@ -47,25 +48,20 @@ impl Pace {
     }
 }
 
-/// A seeded generator (SplitMix64 of Steele, Lea and Flood, OOPSLA 2014): equal seeds give equal
-/// runs. Not fit for secrets.
+/// A seeded generator: equal seeds give equal runs. Not fit for secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Jitter(u64);
+pub struct Jitter(Random);
 
 impl Jitter {
     /// The generator of that seed.
     #[must_use]
     pub fn new(seed: u64) -> Jitter {
-        Jitter(seed)
+        Jitter(Random::new(seed))
     }
 
     /// The next number of all 64 bits.
     pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next()
     }
 
     /// A number below `bound`; 0 if that is 0.

@@ -14,7 +14,6 @@ mod election;
 mod follower;
 mod leader;
 mod progress;
-mod random;
 mod ready;
 mod role;
 mod status;
@@ -26,8 +25,8 @@ use crate::client::protocol::RoleName;
 use crate::configuration::Configuration;
 use crate::message::{Body, Message, ReadTicket, Round};
 use crate::raft::config::{Config, ConfigError};
-use crate::raft::random::Random;
 use crate::raft::role::{Follower, Following, Role};
+use crate::random::Random;
 use crate::storage::{HardState, Saved, Storage};
 use crate::types::{EntryId, Index, Instant, NodeId, Term};
 

@@ -92,6 +92,15 @@ impl Cluster {
     pub(crate) fn terminate(&mut self, node: usize) -> Option<i32> {
         let mut child = self.nodes[node - 1].take().unwrap();
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        // Five seconds are promised to whoever supervises a node; then it would be killed.
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code();
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        child.kill().unwrap();
         child.wait().unwrap().code()
     }
 

@@ -1,4 +1,4 @@
-//! The generator of election jitter: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), so that equal
+//! The generator of all jitter: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), so that equal
 //! seeds give equal runs.
 
 use crate::types::Millis;
