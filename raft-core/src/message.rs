@@ -154,6 +154,9 @@ pub enum ProposeError {
     /// The secret is not the session's.
     #[error("the secret is not that of the session")]
     WrongSecret,
+    /// The leader's log has no room for another entry.
+    #[error("the leader's log has no room for it: its disk is full; free some space, then send it again")]
+    NoSpace,
 }
 
 impl<'a> Message<'a> {

@@ -132,9 +132,8 @@ impl Remedy {
             NotExecuted::Refused(ProposeError::NotLeader { .. }) | NotExecuted::Overtaken | NotExecuted::Stopping => {
                 Remedy::Elsewhere
             }
-            NotExecuted::Refused(ProposeError::NotReady | ProposeError::Busy) | NotExecuted::Unconfirmed => {
-                Remedy::Later
-            }
+            NotExecuted::Refused(ProposeError::NotReady | ProposeError::Busy | ProposeError::NoSpace)
+            | NotExecuted::Unconfirmed => Remedy::Later,
             NotExecuted::Refused(ProposeError::TooLong { .. } | ProposeError::WrongSecret)
             | NotExecuted::AnswerTooLong
             | NotExecuted::Unsupported => Remedy::GiveUp,

@@ -49,7 +49,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let id = EntryId::new(term, self.storage.last().index.next());
         let header = EntryHeader::new(id, leader.clock.read(now), kind, parts)
             .expect("the entry's length was checked, and a leader's term is not 0");
-        self.storage.append(&header, parts).map_err(|_| ProposeError::Busy)?;
+        self.storage.append(&header, parts).map_err(|_| ProposeError::NoSpace)?;
         let limit = self.config.uncommitted_bytes_max;
         leader.uncommitted.appended(id, header.payload_bytes() as u64, limit);
         Ok(id)

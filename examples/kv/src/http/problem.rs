@@ -81,6 +81,9 @@ impl From<Failed> for Problem {
             NotExecuted::Refused(ProposeError::NotLeader { leader: Some(_) }) => {
                 Problem::new(unavailable, "not-leader", detail).retry_after(1)
             }
+            NotExecuted::Refused(ProposeError::NoSpace) => {
+                Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no-space", detail)
+            }
             NotExecuted::Stopping => Problem::new(unavailable, "stopping", detail).retry_after(1),
             _ => Problem::new(unavailable, "no-quorum", detail).retry_after(1),
         }
