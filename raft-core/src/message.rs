@@ -155,7 +155,7 @@ pub enum ProposeError {
     #[error("the secret is not that of the session")]
     WrongSecret,
     /// The leader's log has no room for another entry.
-    #[error("the leader's log has no room for it: its disk is full; free some space, then send it again")]
+    #[error("the leader's log is full; make room (on its disk, where it has one), then send it again")]
     NoSpace,
 }
 
