@@ -1,5 +1,9 @@
 //! The cluster's configuration: who its members are and what its limits are. It is part of the
-//! log: entry 1 is the configuration the cluster was created with.
+//! log: entry 1 is the configuration the cluster was created with, and each later one takes its
+//! place as soon as it is appended (dissertation, section 4.1). How one follows from another:
+//! [`change`].
+
+pub mod change;
 
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
@@ -7,6 +11,7 @@ use thiserror::Error;
 
 use crate::entry::{EntryHeader, EntryKind, HEADER_BYTES, Records};
 use crate::session::limits::{LimitsError, SessionLimits};
+use crate::snapshot::{self, Which};
 use crate::storage::{HardState, ReadError, Storage};
 use crate::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, Millis, NodeId, Term};
 
@@ -28,8 +33,33 @@ pub enum Suffrage {
     Voter,
     /// Receives the log and neither votes nor counts (dissertation, section 4.2.1).
     Learner,
-    /// Votes, but holds no state machine.
+    /// Votes, and counts towards commitment, but keeps entries without their payloads and no state
+    /// machine; never leads.
     Witness,
+    /// A learner that becomes a voter by itself once it has caught up.
+    Joining,
+    /// No part in the configuration to come: only a voter of the one being left.
+    Leaving,
+}
+
+/// The lease by which leaders answer reads without asking anybody: see [`Configuration::lease`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Lease {
+    /// For so long after it appended a committed entry a leader is sure that nothing was committed
+    /// behind its back. A new leader commits nothing for as long.
+    pub duration: Millis,
+    /// How much faster or slower than another's a node's clock may run, in thousandths.
+    pub drift_per_mille: u16,
+}
+
+impl Lease {
+    /// The shortest time, on its own clock, for which a new leader waits.
+    #[must_use]
+    pub fn wait(&self) -> Millis {
+        let drift = self.duration.0.saturating_mul(u64::from(self.drift_per_mille)).div_ceil(1000);
+        // Its clock may be fast while the old leader's is slow; and clocks count whole milliseconds.
+        Millis(self.duration.0.saturating_add(drift.saturating_mul(2)).saturating_add(1))
+    }
 }
 
 /// One member of the cluster.
@@ -55,9 +85,23 @@ impl Member {
     /// # Errors
     /// [`ConfigurationError::AddressTooLong`] over [`ADDRESS_BYTES_MAX`].
     pub fn voter(id: NodeId, address: &str) -> Result<Member, ConfigurationError> {
+        Member::new(id, Suffrage::Voter, address)
+    }
+
+    /// A member with no preference.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::AddressTooLong`] over [`ADDRESS_BYTES_MAX`].
+    pub fn new(id: NodeId, suffrage: Suffrage, address: &str) -> Result<Member, ConfigurationError> {
         let address =
             String::try_from(address).map_err(|_| ConfigurationError::AddressTooLong { bytes: address.len() })?;
-        Ok(Member { id, suffrage: Suffrage::Voter, outgoing_voter: false, incarnation: None, priority: 0, address })
+        Ok(Member { id, suffrage, outgoing_voter: false, incarnation: None, priority: 0, address })
+    }
+
+    /// Whether it votes in the configuration to come.
+    #[must_use]
+    pub fn votes(&self) -> bool {
+        matches!(self.suffrage, Suffrage::Voter | Suffrage::Witness)
     }
 }
 
@@ -69,6 +113,7 @@ pub struct Configuration {
     cluster: ClusterId,
     limits: SessionLimits,
     members: Vec<Member, MEMBERS_MAX>,
+    lease: Option<Lease>,
 }
 
 impl Configuration {
@@ -86,7 +131,18 @@ impl Configuration {
             sorted.push(member).map_err(|_| ConfigurationError::TooManyMembers)?;
         }
         sorted.sort_unstable_by_key(|member| member.id);
-        let configuration = Configuration { version: VERSION, cluster, limits, members: sorted };
+        let configuration = Configuration { version: VERSION, cluster, limits, members: sorted, lease: None };
+        configuration.check()?;
+        Ok(configuration)
+    }
+
+    /// The same with leases. They are fixed at the cluster's creation: a change of them could not
+    /// reach a leader that is cut off.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::Lease`] for one that is never valid.
+    pub fn with_lease(self, lease: Lease) -> Result<Configuration, ConfigurationError> {
+        let configuration = Configuration { lease: Some(lease), ..self };
         configuration.check()?;
         Ok(configuration)
     }
@@ -100,14 +156,33 @@ impl Configuration {
         if let Some((_, id)) = ids.clone().zip(ids.skip(1)).find(|(this, next)| this >= next) {
             return Err(ConfigurationError::SameId { id });
         }
+        // A witness alone could elect nobody: it has no entries to lead with.
         if !self.members.iter().any(|member| member.suffrage == Suffrage::Voter) {
             return Err(ConfigurationError::NoVoter);
         }
-        let plain = |member: &Member| member.suffrage == Suffrage::Voter && !member.outgoing_voter;
-        if let Some(member) = self.members.iter().find(|member| !plain(member)) {
-            return Err(ConfigurationError::NotYet { id: member.id });
+        let left = |member: &&Member| member.suffrage == Suffrage::Leaving && !member.outgoing_voter;
+        if let Some(member) = self.members.iter().find(left) {
+            return Err(ConfigurationError::NoPart { id: member.id });
         }
-        Ok(())
+        match self.lease {
+            Some(lease) if lease.duration == Millis(0) || lease.drift_per_mille >= 1000 => {
+                Err(ConfigurationError::Lease)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The lease by which leaders answer reads without asking anybody, if this cluster allows it.
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        self.lease
+    }
+
+    /// Whether two configurations hold together until the next entry ends the first of them
+    /// (dissertation, section 4.3).
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        self.members.iter().any(|member| member.outgoing_voter)
     }
 
     /// The cluster's id.
@@ -193,18 +268,27 @@ pub fn bootstrap<S: Storage>(storage: &mut S, configuration: &Configuration) -> 
     Ok(())
 }
 
-/// Reads the configuration that a log begins with.
+/// Reads the configuration that the log begins with: that of its snapshot, or entry 1. All that
+/// never changes in the life of a cluster stands in it: its id, its limits, its lease.
 ///
 /// # Errors
-/// [`LoadError::Empty`] for a log without an entry 1: see [`bootstrap`].
-pub fn load<S: Storage>(storage: &mut S) -> Result<Configuration, LoadError<S::Error>> {
-    if storage.last() == EntryId::ZERO {
-        return Err(LoadError::Empty);
+/// [`LoadError`] for a log without either: see [`bootstrap`].
+pub fn first<S: Storage>(storage: &mut S) -> Result<Configuration, LoadError<S::Error>> {
+    if storage.base() == EntryId::ZERO {
+        return load(storage, Index::FIRST);
     }
-    let records = storage.read(Index::FIRST, Index::FIRST, HEADER_BYTES + CONFIGURATION_BYTES_MAX)?;
+    Ok(snapshot::open(storage, Which::Latest)?.1)
+}
+
+/// Reads the configuration that stands at `index` of the log.
+///
+/// # Errors
+/// [`LoadError`] if the entry is no configuration, or cannot be read.
+pub fn load<S: Storage>(storage: &mut S, index: Index) -> Result<Configuration, LoadError<S::Error>> {
+    let records = storage.read(index, index, HEADER_BYTES + CONFIGURATION_BYTES_MAX)?;
     match Records::iter(&records).next() {
         Some(entry) if entry.header.kind == EntryKind::Configuration => Ok(Configuration::decode(entry.payload)?),
-        _ => Err(LoadError::NoConfiguration),
+        _ => Err(LoadError::NoConfiguration { index }),
     }
 }
 
@@ -224,12 +308,15 @@ pub enum ConfigurationError {
     /// Nobody votes.
     #[error("no member is a voter; at least one is needed")]
     NoVoter,
-    /// A kind of member that this version cannot run with.
-    #[error("member {id} is no plain voter, which this version cannot run with")]
-    NotYet {
+    /// Somebody who takes no part in anything.
+    #[error("member {id} is leaving a configuration in which it had no vote; leave it out")]
+    NoPart {
         /// The member.
         id: NodeId,
     },
+    /// A lease that is never valid.
+    #[error("a lease must be longer than 0 ms, and clocks drift by less than 1000 thousandths")]
+    Lease,
     /// An address over [`ADDRESS_BYTES_MAX`].
     #[error("the address has {bytes} bytes, over the limit of {ADDRESS_BYTES_MAX}")]
     AddressTooLong {
@@ -269,17 +356,20 @@ pub enum BootstrapError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LoadError<E> {
-    /// The log is empty.
-    #[error("the log is empty: it was never given its first entry")]
-    Empty,
-    /// Entry 1 is something else.
-    #[error("the first entry is no configuration: this is no log of this program, or it is damaged")]
-    NoConfiguration,
-    /// Entry 1 is not valid.
+    /// The entry is something else.
+    #[error("entry {index} is no configuration: this is no log of this program, or it is damaged")]
+    NoConfiguration {
+        /// The entry.
+        index: Index,
+    },
+    /// The snapshot is not valid.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::OpenError<E>),
+    /// The configuration is not valid.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
-    /// The log could not be read.
-    #[error("the first entry could not be read")]
+    /// The log or the snapshot could not be read.
+    #[error("the configuration could not be read")]
     Read(#[from] ReadError<E>),
 }
 
@@ -323,7 +413,15 @@ mod tests {
         let twice = ConfigurationError::SameId { id: NodeId::new(2).unwrap() };
         assert_eq!(refuse(&[member(2), member(1), member(2)]), Some(twice));
         let learner = Member { suffrage: Suffrage::Learner, ..member(2) };
-        assert!(matches!(refuse(&[member(1), learner]), Some(ConfigurationError::NotYet { .. })));
+        assert_eq!(refuse(&[member(1), learner.clone()]), None);
+        let witness = Member { suffrage: Suffrage::Witness, ..member(1) };
+        assert_eq!(refuse(&[witness, learner]), Some(ConfigurationError::NoVoter));
+        let leaving = Member { suffrage: Suffrage::Leaving, ..member(2) };
+        let none = ConfigurationError::NoPart { id: NodeId::new(2).unwrap() };
+        assert_eq!(refuse(&[member(1), leaving]), Some(none));
+        let forever = Lease { duration: Millis(0), drift_per_mille: 1 };
+        let made = Configuration::new(ClusterId(5), limits, [member(1)]).unwrap();
+        assert_eq!(made.with_lease(forever), Err(ConfigurationError::Lease));
         let many: std::vec::Vec<Member> = (1..=17).map(member).collect();
         assert_eq!(refuse(&many), Some(ConfigurationError::TooManyMembers));
         assert!(Member::voter(NodeId::new(1).unwrap(), &"x".repeat(97)).is_err());

@@ -14,6 +14,7 @@
 //! The leader makes the checksum once; followers check it and keep the bytes they received, so
 //! the same record stands on every disk and in every message.
 
+use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
@@ -39,6 +40,12 @@ pub enum EntryKind {
     Operation = 3,
     /// Nothing but its cluster time: lets sessions expire in an idle cluster.
     Clock = 4,
+    /// The order to compare replicas as they are after this entry.
+    Check = 5,
+    /// What a majority has found in such a comparison.
+    Verdict = 6,
+    /// An entry without its payload, as a witness keeps it.
+    Stripped = 7,
 }
 
 impl EntryKind {
@@ -48,6 +55,9 @@ impl EntryKind {
             2 => Some(EntryKind::Configuration),
             3 => Some(EntryKind::Operation),
             4 => Some(EntryKind::Clock),
+            5 => Some(EntryKind::Check),
+            6 => Some(EntryKind::Verdict),
+            7 => Some(EntryKind::Stripped),
             _ => None,
         }
     }
@@ -95,6 +105,17 @@ impl EntryHeader {
     #[must_use]
     pub fn id(&self) -> EntryId {
         EntryId::new(self.term, self.index)
+    }
+
+    /// The header of the entry as a witness keeps it: without its payload. A configuration stays as
+    /// it is, since a witness has to know who the members are; so does what has no payload.
+    #[must_use]
+    pub fn stripped(&self) -> EntryHeader {
+        if self.kind == EntryKind::Configuration || self.payload_bytes == 0 {
+            return *self;
+        }
+        EntryHeader::new(self.id(), self.time, EntryKind::Stripped, &[])
+            .expect("nothing is not too long, and the entry's index and term are not 0")
     }
 
     /// The length of the payload in bytes.
@@ -173,6 +194,13 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
+    /// As a witness keeps it: see [`EntryHeader::stripped`].
+    #[must_use]
+    pub fn stripped(self) -> Entry<'a> {
+        let header = self.header.stripped();
+        Entry { header, payload: if header.payload_bytes == 0 { &[] } else { self.payload } }
+    }
+
     /// Reads the record at the beginning of `bytes`; gives the entry and what lies behind it.
     ///
     /// # Errors
@@ -201,11 +229,14 @@ pub struct Records<'a> {
     entries: u32,
     first: EntryId,
     last: EntryId,
+    /// Payloads are left out when these are encoded and looked at.
+    stripped: bool,
 }
 
 impl<'a> Records<'a> {
     /// No entries.
-    pub const EMPTY: Records<'static> = Records { bytes: &[], entries: 0, first: EntryId::ZERO, last: EntryId::ZERO };
+    pub const EMPTY: Records<'static> =
+        Records { bytes: &[], entries: 0, first: EntryId::ZERO, last: EntryId::ZERO, stripped: false };
 
     /// Checks all of `bytes` as records that follow each other.
     ///
@@ -270,10 +301,22 @@ impl<'a> Records<'a> {
         if self.follow(previous) { Ok(self) } else { Err(RecordError::Order { previous, found: self.first }) }
     }
 
-    /// The records' bytes.
+    /// The same entries as a witness keeps them: see [`EntryHeader::stripped`].
+    #[must_use]
+    pub fn stripped(self) -> Records<'a> {
+        Records { stripped: true, ..self }
+    }
+
+    /// The records' bytes; whole ones, also if they are to be encoded stripped.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// How many bytes of them are encoded into a message.
+    #[must_use]
+    pub fn wire_bytes(&self) -> usize {
+        if self.stripped { self.iter().map(|entry| entry.header.record_bytes()).sum() } else { self.bytes.len() }
     }
 
     /// How many entries there are.
@@ -302,20 +345,31 @@ impl<'a> Records<'a> {
 
     /// The entries in order. Their checksums were checked when this was made and are not again.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
-        let mut rest = self.bytes;
+        let (mut rest, stripped) = (self.bytes, self.stripped);
         core::iter::from_fn(move || {
             let header = EntryHeader::decode(rest).ok()?;
             let (record, behind) = rest.split_at_checked(header.record_bytes())?;
             let (_, payload) = record.split_at(HEADER_BYTES);
             rest = behind;
-            Some(Entry { header, payload })
+            let entry = Entry { header, payload };
+            Some(if stripped { entry.stripped() } else { entry })
         })
     }
 }
 
 impl Serialize for Records<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Bytes(self.bytes).serialize(serializer)
+        if !self.stripped {
+            return Bytes(self.bytes).serialize(serializer);
+        }
+        // A sequence of bytes is encoded as a run of bytes is, and does not have to lie together.
+        let mut sequence = serializer.serialize_seq(Some(self.wire_bytes()))?;
+        for entry in self.iter() {
+            for byte in entry.header.encode().iter().chain(entry.payload) {
+                sequence.serialize_element(byte)?;
+            }
+        }
+        sequence.end()
     }
 }
 
@@ -432,6 +486,23 @@ mod tests {
             assert!(matches!(Records::check(start, &bad), Err(RecordError::Order { .. })));
             assert!(matches!(Records::verified(start, &bad), Err(RecordError::Order { .. })));
         }
+    }
+
+    #[test]
+    fn stripped_records_are_encoded_without_payloads_and_read_back() {
+        let header =
+            EntryHeader::new(EntryId::new(Term(1), Index(6)), ClusterTime(2), EntryKind::Configuration, &[b"c"]);
+        let kept = [header.unwrap().encode().as_slice(), b"c"].concat();
+        let bytes = [record(1, 5, 2, b"payload"), kept.clone(), record(1, 7, 3, b"")].concat();
+        let records = Records::parse(&bytes).unwrap().stripped();
+        let mut buffer = [0; 256];
+        let encoded = postcard::to_slice(&records, &mut buffer).unwrap();
+        assert_eq!(encoded.len(), 1 + records.wire_bytes());
+        let read: Records<'_> = postcard::from_bytes(encoded).unwrap();
+        let kinds: Vec<_> = read.iter().map(|entry| (entry.header.kind, entry.payload.len())).collect();
+        assert_eq!(kinds, [(EntryKind::Stripped, 0), (EntryKind::Configuration, 1), (EntryKind::Operation, 0)]);
+        assert!(read.iter().eq(records.iter()));
+        assert_eq!((read.first(), read.last()), (records.first(), records.last()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod random;
 pub mod replica;
 pub mod ring;
 pub mod session;
+pub mod snapshot;
 pub mod storage;
 pub mod transport;
 pub mod types;

@@ -1,5 +1,7 @@
 //! What a program replicates: its state machine.
 
+use thiserror::Error;
+
 use crate::types::{ClusterTime, Index};
 
 /// A deterministic state machine: equal commands in equal order make equal states and equal
@@ -14,6 +16,78 @@ pub trait StateMachine {
 
     /// Answers `query` without changing anything.
     fn query(&self, query: &[u8], answer: &mut dyn Sink);
+
+    /// Writes the whole state, in a form of the program's own: equal states in equal bytes.
+    fn snapshot(&self, state: &mut dyn Sink);
+
+    /// Replaces the whole state by what [`StateMachine::snapshot`] wrote, here or on another
+    /// replica. The bytes come with a checksum that was right.
+    ///
+    /// # Errors
+    /// [`Damaged`] for bytes that are no state of this program: the replica then stops.
+    fn restore(&mut self, state: &mut dyn Source) -> Result<(), Damaged>;
+
+    /// A number that differs, in all likelihood, for different states: replicas compare it. By
+    /// itself it is a checksum of the whole snapshot; a program with much state keeps one up to
+    /// date as it goes.
+    fn digest(&self) -> u64 {
+        let mut sum = Summed { crc: 0, bytes: 0 };
+        self.snapshot(&mut sum);
+        (u64::from(sum.crc) << 32) | (sum.bytes & u64::from(u32::MAX))
+    }
+}
+
+struct Summed {
+    crc: u32,
+    bytes: u64,
+}
+
+impl Sink for Summed {
+    fn write(&mut self, bytes: &[u8]) {
+        self.crc = crate::crc::crc32c(self.crc, bytes);
+        self.bytes = self.bytes.wrapping_add(bytes.len() as u64);
+    }
+}
+
+/// The bytes are no state of this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the bytes are no state of this program: they were written by another one, or by a newer version")]
+pub struct Damaged;
+
+/// Something that bytes can be read from, once.
+pub trait Source {
+    /// Fills the beginning of `buffer`; gives how many bytes: 0 only at the end, or if the buffer
+    /// is empty.
+    fn read(&mut self, buffer: &mut [u8]) -> usize;
+
+    /// Fills `buffer` whole.
+    ///
+    /// # Errors
+    /// [`Damaged`] if the end comes first.
+    fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), Damaged> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..)
+            && !rest.is_empty()
+        {
+            match self.read(rest) {
+                0 => return Err(Damaged),
+                count => filled += count,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source for &[u8] {
+    fn read(&mut self, buffer: &mut [u8]) -> usize {
+        let count = buffer.len().min(self.len());
+        let (taken, rest) = self.split_at(count);
+        if let Some(place) = buffer.get_mut(..count) {
+            place.copy_from_slice(taken);
+        }
+        *self = rest;
+        count
+    }
 }
 
 /// Where in the log a command stands.

@@ -2,14 +2,16 @@
 //!
 //! A message is one postcard value; the records of an append message are its last field, byte for
 //! byte as they stand in the log. New kinds of messages are added at the end of [`Body`], so that
-//! the numbers of the present ones stay. (Snapshots and the order to campaign at once will be.)
+//! the numbers of the present ones stay.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::entry::Records;
 use crate::session::operation::Operation;
-use crate::types::{EntryId, Index, NodeId, Nonce, Term};
+use crate::storage::SnapshotId;
+use crate::types::{EntryId, Index, Millis, NodeId, Nonce, Term};
+use crate::wire::Bytes;
 
 /// The longest encoding of a message without its records or its forwarded operation.
 pub const MESSAGE_HEAD_BYTES_MAX: usize = 128;
@@ -117,6 +119,44 @@ pub enum Body<'a> {
         /// The entry that was appended for it, which may still be lost; or why none was.
         outcome: Result<EntryId, ProposeError>,
     },
+    /// Campaign at once: the leader hands over (dissertation, section 3.10, "TimeoutNow").
+    Campaign,
+    /// You are no member any more.
+    Removed {
+        /// The committed configuration that lacks the receiver.
+        by: EntryId,
+    },
+    /// A part of a snapshot, or none: then a heartbeat, and the question how much has arrived.
+    Snapshot {
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// Where in it `data` begins.
+        offset: u64,
+        /// The leader's round.
+        round: Round,
+        /// The part.
+        #[serde(borrow)]
+        data: Bytes<'a>,
+    },
+    /// The answer to [`Body::Snapshot`], until the snapshot is whole and installed; that is told as
+    /// the acknowledgement of its last entry, by [`Body::AppendReply`].
+    SnapshotReply {
+        /// The last entry of the snapshot that is meant.
+        through: EntryId,
+        /// So much of it has arrived, without gaps.
+        received: u64,
+        /// The latest round heard.
+        round: Round,
+        /// What was sent behind that is lost, or was not taken: go on from there.
+        resend: bool,
+    },
+    /// How a replica was after an entry that asked for it ([`crate::entry::EntryKind::Check`]).
+    Digest {
+        /// The entry.
+        check: EntryId,
+        /// The digest of sessions and state machine.
+        digest: u64,
+    },
 }
 
 /// An append that does not fit the receiver's log.
@@ -157,6 +197,14 @@ pub enum ProposeError {
     /// The leader's log has no room for another entry.
     #[error("the leader's log is full; make room (on its disk, where it has one), then send it again")]
     NoSpace,
+    /// The leader is handing over to another member.
+    #[error("the leader hands over to node {to}; try again there, or here in {within} ms")]
+    Transferring {
+        /// Who will lead, if all goes well.
+        to: NodeId,
+        /// By then it has been given up, if not.
+        within: Millis,
+    },
 }
 
 impl<'a> Message<'a> {
@@ -173,7 +221,8 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn bytes_max(&self) -> usize {
         let tail = match &self.body {
-            Body::Append { entries, .. } => entries.bytes().len(),
+            Body::Append { entries, .. } => entries.wire_bytes(),
+            Body::Snapshot { data, .. } => data.0.len(),
             Body::Forward { operation, .. } => operation.command().len(),
             _ => 0,
         };
@@ -231,7 +280,6 @@ mod tests {
     use super::*;
     use crate::entry::{EntryHeader, EntryKind};
     use crate::types::ClusterTime;
-    use crate::wire::Bytes;
 
     fn node(id: u64) -> NodeId {
         NodeId::new(id).unwrap()
@@ -246,6 +294,7 @@ mod tests {
     fn bodies(entries: Records<'_>) -> Vec<Body<'_>> {
         let most = EntryId::new(Term(u64::MAX), Index(u64::MAX));
         let rejected = Some(Rejection { previous: most.index, hint: most });
+        let snapshot = SnapshotId { through: most, time: ClusterTime(u64::MAX), bytes: u64::MAX, checksum: u32::MAX };
         vec![
             Body::PreVote { last: most },
             Body::PreVoteReply { granted: true },
@@ -268,8 +317,13 @@ mod tests {
             Body::Forwarded { ticket: ForwardTicket(u64::MAX), outcome: Ok(most) },
             Body::Forwarded {
                 ticket: ForwardTicket(1),
-                outcome: Err(ProposeError::NotLeader { leader: Some(node(u64::MAX)) }),
+                outcome: Err(ProposeError::Transferring { to: node(u64::MAX), within: Millis(u64::MAX) }),
             },
+            Body::Campaign,
+            Body::Removed { by: most },
+            Body::Snapshot { snapshot, offset: u64::MAX, round: Round(u64::MAX), data: Bytes(b"part of it") },
+            Body::SnapshotReply { through: most, received: u64::MAX, round: Round(u64::MAX), resend: true },
+            Body::Digest { check: most, digest: u64::MAX },
         ]
     }
 

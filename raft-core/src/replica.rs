@@ -87,7 +87,7 @@ where
         memory: X,
         now: Instant,
     ) -> Result<Self, StartError<S::Error>> {
-        let configuration = configuration::load(&mut storage)?;
+        let configuration = configuration::first(&mut storage)?;
         let sessions = SessionTable::new(configuration.limits(), memory)?;
         let raft = Raft::new(id, config, &configuration, storage, now)?;
         // The log goes on where an earlier life of this node left off, tickets do not.

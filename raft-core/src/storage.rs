@@ -5,6 +5,7 @@
 //! [`Storage::flush`] is called and is reported by [`Storage::saved`]. The core makes sure that
 //! nothing which rests on the part that is not yet durable leaves the node.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::entry::{EntryHeader, Records};
@@ -29,7 +30,20 @@ pub struct Saved {
     pub through: EntryId,
 }
 
-/// The log, the hard state, and their durable copy.
+/// What names a snapshot: the state after all entries up to `through`, as so many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SnapshotId {
+    /// The last entry whose effect it holds.
+    pub through: EntryId,
+    /// The cluster time of that entry.
+    pub time: ClusterTime,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The CRC-32C of these bytes.
+    pub checksum: u32,
+}
+
+/// The log, the hard state, the latest snapshot, and their durable copy.
 ///
 /// Methods that change (`append`, `truncate`, `set_hard_state`) take effect in the view at once
 /// and become durable in the order they were called. A storage that cannot keep that promise any
@@ -84,11 +98,75 @@ pub trait Storage {
     /// The storage failed for good.
     fn flush(&mut self) -> Result<(), Self::Error>;
 
-    /// What is durable by now.
+    /// What is durable by now: hard state and entries of one and the same moment, which never go
+    /// back in the order in which the view was changed.
     ///
     /// # Errors
     /// The storage failed for good.
     fn saved(&mut self) -> Result<Saved, Self::Error>;
+
+    /// The latest snapshot; `None` while there is none. Entries that it covers are dropped by
+    /// [`Storage::compact`] alone.
+    fn snapshot(&self) -> Option<SnapshotId> {
+        None
+    }
+
+    /// Bytes of the latest snapshot from `offset` on: `bytes_max` of them, or all that are left.
+    ///
+    /// # Errors
+    /// [`ReadError::Missing`] if there is no snapshot; [`ReadError::Failed`] if the storage failed.
+    fn read_snapshot(&mut self, offset: u64, bytes_max: usize) -> Result<&[u8], ReadError<Self::Error>> {
+        let _ = (offset, bytes_max);
+        Err(ReadError::Missing(Index::ZERO))
+    }
+
+    /// Begins the draft of a snapshot, which is made here or received; an earlier draft is dropped.
+    /// A draft does not outlive the process.
+    fn begin_draft(&mut self) {}
+
+    /// Puts `bytes` behind those that the draft has.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no room for them. Whatever else goes wrong is reported by `flush`.
+    fn extend_draft(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        let _ = bytes;
+        Err(Full)
+    }
+
+    /// Bytes of the draft, as [`Storage::read_snapshot`] gives those of the snapshot.
+    ///
+    /// # Errors
+    /// [`ReadError::Missing`] if there is no draft; [`ReadError::Failed`] if the storage failed.
+    fn read_draft(&mut self, offset: u64, bytes_max: usize) -> Result<&[u8], ReadError<Self::Error>> {
+        let _ = (offset, bytes_max);
+        Err(ReadError::Missing(Index::ZERO))
+    }
+
+    /// The draft is whole, and becomes the latest snapshot.
+    ///
+    /// If the view holds the entry `snapshot.through`, with that term, the log stays as it is, and
+    /// the storage may take its time: [`Storage::snapshot`] gives the new one once it is durable.
+    /// A draft that is begun meanwhile must not disturb that.
+    ///
+    /// If it does not, the snapshot takes the place of the whole log at once: no entry is held any
+    /// more, base and last entry are `snapshot.through` with its time, and `snapshot()` gives it.
+    /// All of it becomes durable with the next [`Storage::flush`], as a whole: a crash finds the
+    /// old log with the old snapshot, or the new ones.
+    fn adopt_draft(&mut self, snapshot: SnapshotId) {
+        let _ = snapshot;
+    }
+
+    /// Drops all entries up to `index`, at most that of the latest snapshot, as far as it is
+    /// convenient: the base moves there, or anywhere before. Nothing if it lies before the base.
+    fn compact(&mut self, index: Index) {
+        let _ = index;
+    }
+
+    /// The bytes of the records behind the entry `index`; an estimate will do.
+    fn bytes_behind(&self, index: Index) -> u64 {
+        let _ = index;
+        0
+    }
 
     /// Nothing has been saved for a while, about 100 ms: a storage may use the time to make it
     /// provable that what was saved last was saved, so that damage to it is later told from a

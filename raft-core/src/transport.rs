@@ -5,8 +5,9 @@
 //! so nothing here returns an error for a message that did not arrive.
 
 use crate::client::protocol::{Request, Response};
+use crate::configuration::Configuration;
 use crate::message::Message;
-use crate::types::{Millis, NodeId};
+use crate::types::{Incarnation, Millis, NodeId};
 
 /// The links to the other members.
 pub trait Transport {
@@ -23,6 +24,19 @@ pub trait Transport {
 
     /// Hands what was sent to the network, as far as it takes it now.
     fn flush(&mut self);
+
+    /// These are the members from now on: links to those that are new are made by their addresses, and a node whose
+    /// storage is not the one named here is refused. Links to others may be given up once nothing has been sent on
+    /// them for a while. Called again with what has not changed, too.
+    fn configure(&mut self, configuration: &Configuration) {
+        let _ = configuration;
+    }
+
+    /// The life of the storage of `node`, this node included, where the handshake has told it.
+    fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
+        let _ = node;
+        None
+    }
 }
 
 /// A connection of a client: a number that is never used again in the life of the process.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
-use raft_core::machine::{Answer, Position, Sink, StateMachine};
+use raft_core::machine::{Answer, Damaged, Position, Sink, Source, StateMachine};
 use raft_core::session::limits::SessionLimits;
 use raft_core::session::memory::{FixedMemory, HeapMemory, SessionMemory, bytes_needed};
 use raft_core::session::operation::Refusal;
@@ -46,6 +46,17 @@ impl StateMachine for Counter {
     }
 
     fn query(&self, _query: &[u8], _answer: &mut dyn Sink) {}
+
+    fn snapshot(&self, state: &mut dyn Sink) {
+        state.write(&self.executed.to_le_bytes());
+    }
+
+    fn restore(&mut self, state: &mut dyn Source) -> Result<(), Damaged> {
+        let mut bytes = [0; 8];
+        state.read_exact(&mut bytes)?;
+        self.executed = u64::from_le_bytes(bytes);
+        Ok(())
+    }
 }
 
 struct ModelSession {

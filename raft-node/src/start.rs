@@ -55,7 +55,7 @@ where
     C: Clock + Send + 'static,
 {
     create(&options, &mut storage)?;
-    let limits = configuration::load(&mut storage)?.limits();
+    let limits = configuration::first(&mut storage)?.limits();
     let memory = HeapMemory::new(&limits, options.answer_bytes_max)?;
     if options.raft.seed == 0 {
         options.raft.seed = getrandom::u64().map_err(|_| StartError::Random)?;
@@ -93,7 +93,11 @@ fn create<S: Storage>(options: &NodeOptions, storage: &mut S) -> Result<(), Star
             thread::yield_now();
         }
     }
-    if configuration::load(storage)? == *wanted { Ok(()) } else { Err(StartError::OtherConfiguration) }
+    let found = configuration::first(storage)?;
+    // Members change in time; once entry 1 has been compacted, only what never does can be compared.
+    let same = found.cluster() == wanted.cluster() && found.limits() == wanted.limits();
+    let equal = if storage.base() == EntryId::ZERO { found == *wanted } else { same };
+    if equal { Ok(()) } else { Err(StartError::OtherConfiguration) }
 }
 
 impl<S: Error, N: Error> Node<S, N> {

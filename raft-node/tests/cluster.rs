@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use raft_core::client::protocol::{Consistency, NotExecuted, RoleName};
 use raft_core::configuration::{Configuration, voters};
-use raft_core::machine::{Answer, Position, Sink, StateMachine};
+use raft_core::machine::{Answer, Damaged, Position, Sink, Source, StateMachine};
 use raft_core::message::ProposeError;
 use raft_core::ring::Never;
 use raft_core::session::operation::Refusal;
@@ -28,6 +28,17 @@ impl StateMachine for Adder {
 
     fn query(&self, _: &[u8], answer: &mut dyn Sink) {
         answer.write(&self.0.to_le_bytes());
+    }
+
+    fn snapshot(&self, state: &mut dyn Sink) {
+        state.write(&self.0.to_le_bytes());
+    }
+
+    fn restore(&mut self, state: &mut dyn Source) -> Result<(), Damaged> {
+        let mut bytes = [0; 8];
+        state.read_exact(&mut bytes)?;
+        self.0 = u64::from_le_bytes(bytes);
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is replicated: a counter.
 
-use raft_core::machine::{Answer, Position, Sink, StateMachine};
+use raft_core::machine::{Answer, Damaged, Position, Sink, Source, StateMachine};
 
 /// A number that commands add to. Executing a command twice would show.
 #[derive(Debug, Default)]
@@ -31,5 +31,16 @@ impl StateMachine for Counter {
     /// Answers the value, whatever the query.
     fn query(&self, _: &[u8], answer: &mut dyn Sink) {
         answer.write(&self.value.to_le_bytes());
+    }
+
+    fn snapshot(&self, state: &mut dyn Sink) {
+        state.write(&self.value.to_le_bytes());
+    }
+
+    fn restore(&mut self, state: &mut dyn Source) -> Result<(), Damaged> {
+        let mut bytes = [0; 8];
+        state.read_exact(&mut bytes)?;
+        self.value = u64::from_le_bytes(bytes);
+        Ok(())
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use raft_core::machine::{Answer, Position, Sink, StateMachine};
+use raft_core::machine::{Answer, Damaged, Position, Sink, Source, StateMachine};
 use raft_core::wire::Bytes;
 
-use crate::command::{Command, Condition, Found, Page, Query, Reply, VALUE_BYTES_MAX, decode, encode, is_key};
+use crate::command::{
+    Command, Condition, Found, KEY_BYTES_MAX, Page, Query, Reply, VALUE_BYTES_MAX, decode, encode, is_key,
+};
 
 /// The most bytes of keys and values in one page of a list; one pair always fits.
 const PAGE_BYTES_MAX: usize = 1 << 20;
@@ -19,6 +21,8 @@ pub(crate) struct Store {
     keys: BTreeMap<String, Value>,
     /// The index of the last command executed.
     at: u64,
+    /// The wrapping sum of the hashes of all pairs: whatever the order in which they came.
+    sum: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,60 @@ impl StateMachine for Store {
             None => {}
         }
     }
+
+    /// The last index and the number of pairs, then each: the lengths of key and value, the
+    /// revision, the key, the value; numbers of 8 bytes, little-endian.
+    fn snapshot(&self, state: &mut dyn Sink) {
+        let write = |state: &mut dyn Sink, number: u64| state.write(&number.to_le_bytes());
+        write(state, self.at);
+        write(state, self.keys.len() as u64);
+        for (key, value) in &self.keys {
+            write(state, key.len() as u64);
+            write(state, value.bytes.len() as u64);
+            write(state, value.revision);
+            state.write(key.as_bytes());
+            state.write(&value.bytes);
+        }
+    }
+
+    fn restore(&mut self, state: &mut dyn Source) -> Result<(), Damaged> {
+        let mut store = Store { at: read_number(state)?, ..Store::default() };
+        for _ in 0..read_number(state)? {
+            let (key, value) = (read_number(state)?, read_number(state)?);
+            if key > KEY_BYTES_MAX as u64 || value > VALUE_BYTES_MAX as u64 {
+                return Err(Damaged);
+            }
+            let revision = read_number(state)?;
+            let key = String::from_utf8(read_bytes(state, key)?).map_err(|_| Damaged)?;
+            let value = Value { bytes: read_bytes(state, value)?, revision };
+            store.insert(&key, value);
+        }
+        *self = store;
+        Ok(())
+    }
+
+    fn digest(&self) -> u64 {
+        self.sum ^ self.at
+    }
+}
+
+fn read_number(state: &mut dyn Source) -> Result<u64, Damaged> {
+    let mut bytes = [0; 8];
+    state.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn read_bytes(state: &mut dyn Source, length: u64) -> Result<Vec<u8>, Damaged> {
+    let mut bytes = vec![0; usize::try_from(length).map_err(|_| Damaged)?];
+    state.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// FNV-1a of 64 bits (RFC 9923) over a pair, with the length of the key before it.
+fn hash(key: &str, value: &Value) -> u64 {
+    let (length, revision) = ((key.len() as u64).to_le_bytes(), value.revision.to_le_bytes());
+    let bytes = length.iter().chain(key.as_bytes()).chain(&revision).chain(&value.bytes);
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 impl Store {
@@ -59,7 +117,7 @@ impl Store {
             }
             Command::Delete { key, condition } => match self.check(key, &[], condition) {
                 Some(refusal) => refusal,
-                None if self.keys.remove(key).is_some() => Reply::Done,
+                None if self.remove(key) => Reply::Done,
                 None => Reply::NotFound,
             },
             Command::Incr { key, by } => self.increment(key, by),
@@ -91,12 +149,25 @@ impl Store {
     }
 
     fn set(&mut self, key: &str, bytes: Vec<u8>) -> Reply {
-        let value = Value { bytes, revision: self.at };
+        self.insert(key, Value { bytes, revision: self.at });
+        Reply::Done
+    }
+
+    fn insert(&mut self, key: &str, value: Value) {
+        self.sum = self.sum.wrapping_add(hash(key, &value));
         match self.keys.get_mut(key) {
-            Some(place) => *place = value,
+            Some(place) => {
+                self.sum = self.sum.wrapping_sub(hash(key, place));
+                *place = value;
+            }
             None => drop(self.keys.insert(key.to_owned(), value)),
         }
-        Reply::Done
+    }
+
+    fn remove(&mut self, key: &str) -> bool {
+        let removed = self.keys.remove(key);
+        self.sum = self.sum.wrapping_sub(removed.as_ref().map_or(0, |value| hash(key, value)));
+        removed.is_some()
     }
 
     fn increment(&mut self, key: &str, by: i64) -> Reply {
@@ -223,6 +294,25 @@ mod tests {
         assert!(store.keys.is_empty());
     }
 
+    #[test]
+    fn a_snapshot_restores_all_of_it_and_what_is_none_is_refused() {
+        let mut store = Store::default();
+        apply(&mut store, 2, &put("a", b"1", Condition::Always));
+        apply(&mut store, 3, &put("b", b"", Condition::Always));
+        apply(&mut store, 4, &put("a", b"22", Condition::Always));
+        let mut bytes = Collected::default();
+        store.snapshot(&mut bytes);
+        let mut other = Store::default();
+        apply(&mut other, 1, &put("z", b"old", Condition::Always));
+        assert_eq!(other.restore(&mut &bytes.0[..bytes.0.len() - 1]), Err(Damaged));
+        assert!(get(&other, "z").is_some(), "what is refused changes nothing");
+        assert_eq!(other.restore(&mut bytes.0.as_slice()), Ok(()));
+        assert_eq!((get(&other, "a"), get(&other, "z")), (Some((b"22".to_vec(), 4)), None));
+        assert_eq!((other.digest(), other.at), (store.digest(), 4));
+        apply(&mut other, 5, &put("b", b"x", Condition::Always));
+        assert_ne!(other.digest(), store.digest());
+    }
+
     proptest! {
         /// Puts and deletes do to the store what they do to a plain map.
         #[test]
@@ -245,6 +335,8 @@ mod tests {
             for key in ["a", "b", "c"] {
                 prop_assert_eq!(get(&store, key), map.get(key).cloned());
             }
+            let sum = store.keys.iter().fold(0_u64, |sum, (key, value)| sum.wrapping_add(hash(key, value)));
+            prop_assert_eq!(store.sum, sum);
         }
 
         #[test]

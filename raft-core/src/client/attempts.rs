@@ -132,7 +132,9 @@ impl Remedy {
             NotExecuted::Refused(ProposeError::NotLeader { .. }) | NotExecuted::Overtaken | NotExecuted::Stopping => {
                 Remedy::Elsewhere
             }
-            NotExecuted::Refused(ProposeError::NotReady | ProposeError::Busy | ProposeError::NoSpace)
+            NotExecuted::Refused(
+                ProposeError::NotReady | ProposeError::Busy | ProposeError::NoSpace | ProposeError::Transferring { .. },
+            )
             | NotExecuted::Unconfirmed => Remedy::Later,
             NotExecuted::Refused(ProposeError::TooLong { .. } | ProposeError::WrongSecret)
             | NotExecuted::AnswerTooLong

@@ -237,7 +237,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             Body::ReadRequest { ticket } => self.on_read_request(from, ticket),
             Body::ReadReply { ticket, index } => self.on_read_reply(message.from, ticket, index),
             // These pass between replicas, above consensus.
-            Body::Forward { .. } | Body::Forwarded { .. } => {}
+            Body::Forward { .. } | Body::Forwarded { .. } | Body::Digest { .. } => {}
+            Body::Campaign | Body::Removed { .. } | Body::Snapshot { .. } | Body::SnapshotReply { .. } => {}
         }
         Ok(())
     }

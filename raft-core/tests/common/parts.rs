@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use raft_core::machine::{Answer, Position, Sink, StateMachine};
+use raft_core::machine::{Answer, Damaged, Position, Sink, Source, StateMachine};
 use raft_core::message::Message;
 use raft_core::transport::Transport;
 use raft_core::types::NodeId;
@@ -40,6 +40,25 @@ impl StateMachine for Counter {
 
     fn query(&self, _: &[u8], answer: &mut dyn Sink) {
         answer.write(&(self.executed.len() as u64).to_le_bytes());
+    }
+
+    fn snapshot(&self, state: &mut dyn Sink) {
+        for command in &self.executed {
+            state.write(&(command.len() as u64).to_le_bytes());
+            state.write(command);
+        }
+    }
+
+    fn restore(&mut self, state: &mut dyn Source) -> Result<(), Damaged> {
+        self.executed.clear();
+        let mut length = [0; 8];
+        while state.read(&mut length[..1]) == 1 {
+            state.read_exact(&mut length[1..])?;
+            let mut command = vec![0; u64::from_le_bytes(length) as usize];
+            state.read_exact(&mut command)?;
+            self.executed.push(command);
+        }
+        Ok(())
     }
 }
 

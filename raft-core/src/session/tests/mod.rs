@@ -8,7 +8,7 @@ mod traps;
 
 use std::vec::Vec;
 
-use crate::machine::{Answer, Position, Sink, StateMachine};
+use crate::machine::{Answer, Damaged, Position, Sink, Source, StateMachine};
 use crate::session::limits::SessionLimits;
 use crate::session::memory::{FixedMemory, SessionMemory, bytes_needed};
 use crate::session::operation::{Operation, Outcome, Refusal};
@@ -52,6 +52,12 @@ impl StateMachine for Recorder {
     }
 
     fn query(&self, _query: &[u8], _answer: &mut dyn Sink) {}
+
+    fn snapshot(&self, _state: &mut dyn Sink) {}
+
+    fn restore(&mut self, _state: &mut dyn Source) -> Result<(), Damaged> {
+        Ok(())
+    }
 }
 
 /// A table, what it executes on, and the log's end.
