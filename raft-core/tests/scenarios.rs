@@ -168,7 +168,7 @@ impl World {
             ..Config::default()
         };
         let configuration = self.configuration.as_ref().unwrap();
-        State::Up(Raft::new(id(node), config, configuration, log, now).unwrap())
+        State::Up(Raft::new(id(node), config, log, now).unwrap())
     }
 
     fn timeout(&mut self, node: u64) {

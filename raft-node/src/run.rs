@@ -183,7 +183,7 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
             let leader = self.replica.raft().leader();
             return self.fail(origin, NotExecuted::Refused(ProposeError::NotLeader { leader }));
         }
-        match self.replica.read(now) {
+        match self.replica.read(now, consistency) {
             Ok(read) => self.waiting.reads.push_back(Waiter { key: Query { read, bytes }, since: now, origin }),
             Err(error) => self.fail(origin, NotExecuted::Refused(error)),
         }
