@@ -384,6 +384,6 @@ fn the_state_of_a_node_stays_small() {
     let sizes = [overhead::<3>(), overhead::<5>(), overhead::<7>()];
     println!("bytes beside the log, for 3, 5 and 7 members: {sizes:?}");
     for (size, nodes) in sizes.into_iter().zip([3, 5, 7]) {
-        assert!(size <= 700 + nodes * 700, "{size} bytes for {nodes} members");
+        assert!(size <= 1_900 + nodes * 750, "{size} bytes for {nodes} members");
     }
 }
