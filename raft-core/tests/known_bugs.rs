@@ -104,7 +104,6 @@ fn known_bug_01_a_crash_between_any_two_writes_never_lets_a_node_vote_twice() {
         let mut log = raft.storage().clone();
         log.crash(survive);
         log.deferred = false;
-        let configuration = voters(ClusterId(1), 3).unwrap();
         let mut raft: Node = Raft::new(id(3), Config::default(), log, Instant(0)).unwrap();
         step(&mut raft, 2, 2, Body::Vote { last: entry(1, 1), transfer: false }).unwrap();
         save(&mut raft);

@@ -18,6 +18,7 @@ use crate::answer::BoundedVec;
 use crate::clock::Clock;
 use crate::handle::Handle;
 use crate::mailbox::mailbox;
+use crate::operator::Orders;
 use crate::options::NodeOptions;
 use crate::run::{Loop, LoopError};
 use crate::waiting::Waiting;
@@ -73,6 +74,7 @@ where
         clock,
         mailbox: letters,
         waiting: Waiting::default(),
+        orders: Orders::default(),
         letters: Vec::new(),
         answer: BoundedVec::new(options.query_bytes_max),
         stop_at: None,

@@ -105,9 +105,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             id == self.id || follower.is_some_and(heard)
         };
         let voters = next.members().iter().filter(|member| member.votes());
-        let (voters, reachable) = voters.fold((0, 0), |(voters, reachable), member| {
-            (voters + 1, reachable + u32::from(answers(member.id)))
-        });
+        let (voters, reachable) =
+            voters.fold((0, 0), |(voters, reachable), member| (voters + 1, reachable + u32::from(answers(member.id))));
         if reachable > voters / 2 { Ok(()) } else { Err(ChangeError::Unreachable { voters, reachable }) }
     }
 

@@ -110,8 +110,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     }
 
     pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
-        let granted =
-            self.may_vote() && term > self.term() && last >= self.storage.last() && !self.hears_leader(from);
+        let granted = self.may_vote() && term > self.term() && last >= self.storage.last() && !self.hears_leader(from);
         self.reply(from, Reply::PreVote { term, granted });
     }
 

@@ -155,7 +155,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             Some(follower) if !follower.forgot => follower.matched,
             _ => Index::ZERO,
         });
-        if by_quorum > self.commit && by_quorum >= leader.term_start && self.storage.term(by_quorum) == Some(self.term())
+        if by_quorum > self.commit
+            && by_quorum >= leader.term_start
+            && self.storage.term(by_quorum) == Some(self.term())
         {
             self.commit_to(by_quorum);
             let lease = self.lease;
@@ -231,9 +233,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         }
         let own = self.membership.find(self.id).map_or(u8::MAX, |peer| peer.priority);
         let near = last.since(commit);
-        let higher = self.best_successor(|peer, follower| {
-            peer.priority > own && last.since(follower.matched) <= near
-        });
+        let higher = self.best_successor(|peer, follower| peer.priority > own && last.since(follower.matched) <= near);
         if let Some(to) = higher {
             self.begin_transfer(to, TransferReason::Priority);
         }

@@ -151,7 +151,9 @@ mod tests {
     fn majorities_are_those_of_counting_in_every_small_configuration() {
         let mut cases = 0;
         for shape in 0..4_usize.pow(4) {
-            let half = |member: u32| [(true, true), (true, false), (false, true), (false, false)][shape / 4_usize.pow(member) % 4];
+            let half = |member: u32| {
+                [(true, true), (true, false), (false, true), (false, false)][shape / 4_usize.pow(member) % 4]
+            };
             let halves: Vec<_> = (0..4).map(half).collect();
             let joint = halves.iter().any(|half| half.1);
             if !halves.iter().any(|half| half.0) {

@@ -25,7 +25,8 @@ where
         if entry != self.core.configuration_entry {
             self.core.configuration = self.core.raft.configuration().map_err(PollError::Configuration)?;
             self.core.configuration_entry = entry;
-            self.core.unregistered = self.core.configuration.members().iter().any(|member| member.incarnation.is_none());
+            self.core.unregistered =
+                self.core.configuration.members().iter().any(|member| member.incarnation.is_none());
             self.transport.configure(&self.core.configuration);
         }
         if self.core.unregistered && self.core.raft.role() == RoleName::Leader {

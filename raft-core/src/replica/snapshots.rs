@@ -170,10 +170,7 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
 
 /// Term, index and time of the entry at `index`, which is applied; `None` if all there is of it is a
 /// snapshot that covers it already.
-fn entry_at<S: Storage>(
-    storage: &mut S,
-    index: Index,
-) -> Result<Option<(EntryId, ClusterTime)>, PollError<S::Error>> {
+fn entry_at<S: Storage>(storage: &mut S, index: Index) -> Result<Option<(EntryId, ClusterTime)>, PollError<S::Error>> {
     if index <= storage.base().index {
         return Ok(None);
     }
