@@ -56,12 +56,19 @@ where
     C: Clock + Send + 'static,
 {
     create(&options, &mut storage)?;
-    let limits = configuration::first(&mut storage)?.limits();
-    let memory = HeapMemory::new(&limits, options.answer_bytes_max)?;
     if options.raft.seed == 0 {
         options.raft.seed = getrandom::u64().map_err(|_| StartError::Random)?;
     }
-    let replica = Replica::new(options.id, options.raft, storage, peers, machine, memory, clock.now())?;
+    let (id, raft, now) = (options.id, options.raft, clock.now());
+    let joined = options.join.take().filter(|_| storage.last() == EntryId::ZERO);
+    let replica = if let Some(configuration) = joined {
+        let memory = HeapMemory::new(&configuration.limits(), options.answer_bytes_max)?;
+        Replica::join(id, raft, configuration, storage, peers, machine, memory, now)?
+    } else {
+        let limits = configuration::first(&mut storage)?.limits();
+        let memory = HeapMemory::new(&limits, options.answer_bytes_max)?;
+        Replica::new(id, raft, storage, peers, machine, memory, now)?
+    };
     let (slot, letters) = mailbox(options.mailbox_letters_max);
     let handle = Handle::new(slot, Arc::new(network.waker()));
     let raft = replica.raft();
