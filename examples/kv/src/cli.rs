@@ -285,6 +285,9 @@ pub(crate) struct DemoArgs {
     /// Where chance begins: which moments the kills come at. Random if left out.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
+    /// Afterwards replace every member of the cluster by another one, still under load.
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// Send the commands without sessions, and see what then happens to retries.
     #[arg(long)]
     pub(crate) no_sessions: bool,
