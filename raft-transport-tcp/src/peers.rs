@@ -122,7 +122,9 @@ impl TcpPeers {
         if self.links.iter().all(|link| link.node != node) {
             match self.stranger_place(now) {
                 Place::Free => {}
-                Place::Instead(position) => drop(self.links.swap_remove(position)),
+                Place::Instead(position) => {
+                    self.links.swap_remove(position);
+                }
                 Place::None => return None,
             }
             tracing::info!(node = node.get(), "met a node of the cluster that is not known as a member");
