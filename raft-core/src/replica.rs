@@ -121,8 +121,40 @@ where
         now: Instant,
     ) -> Result<Self, StartError<S::Error>> {
         let configuration = configuration::first(&mut storage)?;
-        let sessions = SessionTable::new(configuration.limits(), memory)?;
         let raft = Raft::new(id, config, storage, now)?;
+        Replica::with(raft, config, configuration, transport, machine, memory)
+    }
+
+    /// A replica that joins a cluster that runs: its log is empty, and `configuration` is what one
+    /// of the members says (see [`Raft::join`]). It takes part once it has been added as a member.
+    ///
+    /// # Errors
+    /// Says what does not fit; nothing has been changed.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of its own, and there is no other constructor")]
+    pub fn join(
+        id: NodeId,
+        config: Config,
+        configuration: Configuration,
+        storage: S,
+        mut transport: T,
+        machine: M,
+        memory: X,
+        now: Instant,
+    ) -> Result<Self, StartError<S::Error>> {
+        let raft = Raft::join(id, config, &configuration, storage, now)?;
+        transport.configure(&configuration);
+        Replica::with(raft, config, configuration, transport, machine, memory)
+    }
+
+    fn with(
+        raft: Raft<S, NODES>,
+        config: Config,
+        configuration: Configuration,
+        transport: T,
+        machine: M,
+        memory: X,
+    ) -> Result<Self, StartError<S::Error>> {
+        let sessions = SessionTable::new(configuration.limits(), memory)?;
         // The log goes on where an earlier life of this node left off, tickets do not.
         let next_ticket = ForwardTicket(config.seed.rotate_left(32) >> 1);
         let core = Core {

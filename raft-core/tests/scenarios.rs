@@ -167,7 +167,6 @@ impl World {
             seed: node * 1000 + starts,
             ..Config::default()
         };
-        let configuration = self.configuration.as_ref().unwrap();
         State::Up(Raft::new(id(node), config, log, now).unwrap())
     }
 

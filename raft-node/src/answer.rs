@@ -4,8 +4,8 @@ use raft_core::client::protocol::{NotExecuted, RequestId, Response, ResponseBody
 use raft_core::configuration::Configuration;
 use raft_core::machine::Sink;
 use raft_core::message::{ForwardTicket, ProposeError};
-use raft_core::raft::StepError;
 use raft_core::raft::event::{Event, StepDown};
+use raft_core::raft::{StepError, TransferError};
 use raft_core::replica::Observer;
 use raft_core::session::operation::Outcome;
 use raft_core::session::owned::OwnedOutcome;
@@ -110,7 +110,8 @@ fn respond_failed<N: Network>(
         Failed::Unknown => ResponseBody::Unknown,
         Failed::NotExecuted(reason) => {
             let leader = match reason {
-                NotExecuted::Refused(ProposeError::NotLeader { leader }) => leader,
+                NotExecuted::Refused(ProposeError::NotLeader { leader })
+                | NotExecuted::Transfer(TransferError::NotLeader { leader }) => leader,
                 _ => None,
             };
             let member = leader.and_then(|leader| configuration?.member(leader));

@@ -31,9 +31,10 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     }
 
     /// Whether this node's vote means something: it remembers all it ever acknowledged. Whether it
-    /// is a voter is for the candidate to know: this log may lack the change that made it one.
+    /// is a voter is for the candidate to know: this log may lack the change that made it one. But
+    /// an empty log is that of a node which nobody can count on yet, or one whose disk was wiped.
     fn may_vote(&self) -> bool {
-        self.expelled.is_none() && self.suspect.is_none()
+        self.expelled.is_none() && self.suspect.is_none() && self.storage.last() != EntryId::ZERO
     }
 
     /// How long to wait for a leader. Who is outranked gives the others a chance to be first.

@@ -64,6 +64,11 @@ impl<const NODES: usize> Membership<NODES> {
         Ok(Membership { entry, peers: peers.collect(), joint: configuration.is_joint() })
     }
 
+    /// The members that a node knows of whose log is empty.
+    pub(crate) fn none() -> Membership<NODES> {
+        Membership { entry: EntryId::ZERO, peers: Vec::new(), joint: false }
+    }
+
     pub(crate) fn peers(&self) -> &[Peer] {
         &self.peers
     }

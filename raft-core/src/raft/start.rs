@@ -28,15 +28,47 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// # Errors
     /// Says what in the settings, the configuration or the storage does not fit.
     pub fn new(id: NodeId, config: Config, mut storage: S, now: Instant) -> Result<Raft<S, NODES>, NewError<S::Error>> {
-        const { assert!(NODES > 0, "a cluster has at least one member") };
-        config.check()?;
-        let saved = storage.saved().map_err(NewError::Storage)?;
-        let durable = Saved { hard_state: storage.hard_state(), through: storage.last() };
-        if saved != durable || durable.through.index < Index::FIRST {
-            return Err(NewError::NotSaved);
+        if storage.last() == EntryId::ZERO {
+            return Err(NewError::Empty);
         }
         let first = configuration::first(&mut storage)?;
         let (membership, previous) = memberships(&mut storage, &first)?;
+        Raft::with_members(id, config, &first, (membership, previous), storage, now)
+    }
+
+    /// A node that joins a cluster that runs: its log is empty, and all of it comes from the leader,
+    /// once it has been added as a member. Of `configuration`, as a member told it, only the id of
+    /// the cluster and its lease are taken.
+    ///
+    /// # Errors
+    /// As [`Raft::new`]; [`NewError::NotEmpty`] if there is a log already.
+    pub fn join(
+        id: NodeId,
+        config: Config,
+        configuration: &Configuration,
+        storage: S,
+        now: Instant,
+    ) -> Result<Raft<S, NODES>, NewError<S::Error>> {
+        if storage.last() != EntryId::ZERO {
+            return Err(NewError::NotEmpty);
+        }
+        Raft::with_members(id, config, configuration, (Membership::none(), None), storage, now)
+    }
+
+    fn with_members(
+        id: NodeId,
+        config: Config,
+        first: &Configuration,
+        (membership, previous): (Membership<NODES>, Option<Membership<NODES>>),
+        mut storage: S,
+        now: Instant,
+    ) -> Result<Raft<S, NODES>, NewError<S::Error>> {
+        const { assert!(NODES > 0, "a cluster has at least one member") };
+        config.check()?;
+        let saved = storage.saved().map_err(NewError::Storage)?;
+        if saved != (Saved { hard_state: storage.hard_state(), through: storage.last() }) {
+            return Err(NewError::NotSaved);
+        }
         let mut random = Random::new(config.seed);
         let last_ticket = ReadTicket(random.next() >> 1);
         let election_at = now.after(random.timeout(config.election_timeout));
@@ -52,7 +84,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             random,
             saved,
             // Every member begins with entry 1, so that it is committed without a leader.
-            commit: snapshot.map_or(Index::FIRST, |snapshot| snapshot.through.index),
+            commit: snapshot.map_or(Index::FIRST.min(storage.last().index), |snapshot| snapshot.through.index),
             applied: Index::ZERO,
             restore: snapshot.is_some(),
             role: Role::Follower(Follower { election_at, leader: None }),
@@ -124,8 +156,14 @@ pub enum NewError<E> {
         /// What the program was built for.
         most: usize,
     },
-    /// The storage holds something that is not durable, or no first entry.
-    #[error("the storage must hold its first entry, and all of it must be durable: bootstrap and flush it first")]
+    /// The storage holds no first entry.
+    #[error("the log is empty: give it its first entry to create a cluster, or join one")]
+    Empty,
+    /// The storage of a node that is to join a cluster belongs to one already.
+    #[error("the log is not empty: the node is part of a cluster already; start it without joining")]
+    NotEmpty,
+    /// The storage holds something that is not durable.
+    #[error("all that the storage holds must be durable: flush it first")]
     NotSaved,
     /// The storage failed.
     #[error("the storage failed")]
