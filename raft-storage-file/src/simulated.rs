@@ -150,6 +150,8 @@ struct State {
     locked: bool,
     /// How many bytes all files together may have.
     capacity: Option<usize>,
+    /// Whether syncs that were begun on the side are not done yet.
+    syncs_held: bool,
     /// The calls since they were last forgotten, and how many there were before.
     calls: Vec<Call>,
     forgotten: usize,
@@ -250,6 +252,13 @@ pub struct SimulatedFile {
     inode: usize,
 }
 
+/// A sync of a file of a [`Disk`] that was begun on the side.
+#[derive(Debug)]
+pub struct SimulatedSync {
+    inode: usize,
+    done: Option<io::Result<()>>,
+}
+
 /// The lock of a [`Disk`].
 #[derive(Debug)]
 pub struct SimulatedLock {
@@ -299,6 +308,12 @@ impl Disk {
     /// From now on files may not grow when all of them together have `bytes`, or would have more.
     pub fn set_capacity(&self, bytes: usize) {
         self.state().capacity = Some(bytes);
+    }
+
+    /// Whether syncs that are begun on the side ([`Files::begin_sync`]) from now on wait until this
+    /// is taken back. Without it they are done at once.
+    pub fn hold_syncs(&self, hold: bool) {
+        self.state().syncs_held = hold;
     }
 
     /// What a power loss now would put at risk, in the order of [`Disk::after_power_loss`].
@@ -396,6 +411,7 @@ impl Files for Disk {
     type File = SimulatedFile;
     type Lock = SimulatedLock;
     type Zeroing = Option<io::Result<SimulatedFile>>;
+    type Syncing = SimulatedSync;
 
     fn list(&self) -> io::Result<Option<Vec<Name>>> {
         let mut state = self.state();
@@ -494,5 +510,19 @@ impl Files for Disk {
 
     fn zeroed(&self, zeroing: &mut Self::Zeroing) -> Option<io::Result<SimulatedFile>> {
         zeroing.take()
+    }
+
+    fn begin_sync(&self, file: &SimulatedFile) -> io::Result<SimulatedSync> {
+        let mut state = self.state();
+        let done = (!state.syncs_held).then(|| state.sync(file.inode));
+        Ok(SimulatedSync { inode: file.inode, done })
+    }
+
+    fn synced(&self, syncing: &mut SimulatedSync) -> Option<io::Result<()>> {
+        let mut state = self.state();
+        if syncing.done.is_none() && !state.syncs_held {
+            syncing.done = Some(state.sync(syncing.inode));
+        }
+        syncing.done.take()
     }
 }
