@@ -76,7 +76,7 @@ fn read_back(storage: &mut FileStorage<Disk>) -> Vec<u8> {
         assert!(!piece.is_empty());
         read.extend_from_slice(piece);
     }
-    assert_eq!(storage.read_snapshot(bytes, 777), Ok([].as_slice()).map_err(|()| unreachable!()));
+    assert_eq!(storage.read_snapshot(bytes, 777).unwrap(), []);
     read
 }
 
@@ -217,7 +217,7 @@ fn an_empty_log_behind_its_snapshot_knows_its_time() {
     storage.truncate(Index(40));
     assert_eq!(storage.last_time(), ClusterTime(400));
     storage.truncate(Index(39));
-    assert!(matches!(storage.flush(), Err(StorageError::TruncatedSnapshot { covered: Index(40), .. })));
+    assert!(matches!(storage.flush(), Err(StorageError::TruncatedBase { .. })));
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn a_full_disk_drops_the_draft_and_nothing_else() {
     while storage.extend_draft(&[1; 1000]).is_ok() {
         taken += 1;
     }
-    assert!((60..150).contains(&taken), "{taken}");
+    assert!((100..200).contains(&taken), "{taken}");
     assert!(matches!(storage.read_draft(0, 10), Err(ReadError::Missing(_))));
     assert_eq!(snapshot_files(&disk), []);
     // What was taken has its room, however full the disk is by then.
@@ -460,7 +460,9 @@ fn mistakes_of_the_caller_are_final() {
             let snapshot = draft(storage, id(1, 9), 10);
             storage.adopt_draft(SnapshotId { checksum: !snapshot.checksum, ..snapshot });
         },
-        |storage| drop(take(storage, id(3, 5), 10)),
+        |storage| {
+            take(storage, id(3, 5), 10);
+        },
         |storage| storage.truncate(Index(4)),
     ];
     for (number, mistake) in mistakes.into_iter().enumerate() {
