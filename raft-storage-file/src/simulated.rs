@@ -181,6 +181,12 @@ impl State {
         self.name_changes.push(change);
     }
 
+    /// The files that may have a name after a power loss. Nothing of the others can be found then.
+    fn nameable(&self) -> BTreeSet<usize> {
+        let given = self.name_changes.iter().filter_map(|change| change.given).map(|(_, inode)| inode);
+        self.durable_names.values().copied().chain(given).collect()
+    }
+
     fn inode(&mut self, number: usize) -> io::Result<&mut Inode> {
         self.inodes.get_mut(number).ok_or(io::ErrorKind::NotFound.into())
     }
@@ -316,12 +322,14 @@ impl Disk {
         self.state().syncs_held = hold;
     }
 
-    /// What a power loss now would put at risk, in the order of [`Disk::after_power_loss`].
+    /// What a power loss now would put at risk, in the order of [`Disk::after_power_loss`]: nothing of files that
+    /// will have no name in any case.
     #[must_use]
     pub fn unsynced(&self) -> Vec<Unsynced> {
         let state = self.state();
         let mut unsynced = Vec::new();
-        for (number, inode) in state.inodes.iter().enumerate() {
+        let nameable = state.nameable();
+        for (number, inode) in state.inodes.iter().enumerate().filter(|(number, _)| nameable.contains(number)) {
             unsynced.extend(inode.length_dirty.then_some(Unsynced::Length { inode: number }));
             unsynced.extend(inode.unsynced_sectors().map(|sector| Unsynced::Sector { inode: number, sector }));
         }
@@ -338,7 +346,12 @@ impl Disk {
     pub fn after_power_loss(&self, mut fate: impl FnMut(Unsynced) -> Fate) -> Disk {
         let state = self.state();
         let mut inodes = Vec::with_capacity(state.inodes.len());
+        let nameable = state.nameable();
         for (number, inode) in state.inodes.iter().enumerate() {
+            if !nameable.contains(&number) {
+                inodes.push(Inode::default());
+                continue;
+            }
             let mut bytes = inode.durable.clone();
             if inode.length_dirty && fate(Unsynced::Length { inode: number }) != Fate::Lost {
                 bytes.resize(inode.bytes.len(), 0);

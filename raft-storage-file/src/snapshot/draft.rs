@@ -12,7 +12,7 @@ use crate::files::{Files, Name};
 use crate::format::{SNAPSHOT_HEADER_BYTES, SnapshotHeader};
 
 /// How much of a draft is put together in memory before it is written.
-const BUFFER_BYTES: usize = 64 << 10;
+const BUFFER_BYTES: usize = 16 << 10;
 
 /// Where the content begins in the file.
 pub(super) const CONTENT: u64 = SNAPSHOT_HEADER_BYTES as u64;
