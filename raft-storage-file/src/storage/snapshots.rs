@@ -82,6 +82,7 @@ impl<F: Files> FileStorage<F> {
         let saved = |through: EntryId| log.holds(through).then_some(through.index <= durable);
         if self.snapshots.poll(&self.files, saved)? {
             self.metrics.snapshots += 1;
+            self.snapshots.remove_before(&self.files, self.segments.after())?;
         }
         Ok(())
     }
