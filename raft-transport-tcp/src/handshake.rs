@@ -26,7 +26,8 @@ pub struct Identity {
     pub node: NodeId,
     /// The life of its storage.
     pub incarnation: Incarnation,
-    /// The checksum of the configuration the cluster was created with.
+    /// The checksum of the configuration the cluster was created with; 0 if the node does not know it, which is
+    /// compared with nothing: one that joined by a snapshot has never seen entry 1.
     pub configuration: u32,
 }
 
@@ -200,7 +201,7 @@ fn check_peer(own: &Identity, peer: &Identity) -> Result<(), Refusal> {
     if peer.node == own.node {
         return Err(Refusal::SameId { node: own.node });
     }
-    if peer.configuration != own.configuration {
+    if peer.configuration != own.configuration && peer.configuration != 0 && own.configuration != 0 {
         return Err(Refusal::OtherConfiguration);
     }
     Ok(())
@@ -230,6 +231,7 @@ mod tests {
         assert_eq!(dial(identity(5, 1, 9), 2), Err(Refusal::OtherCluster { cluster: ClusterId(1) }));
         assert_eq!(dial(identity(1, 2, 9), 2), Err(Refusal::SameId { node: NodeId::new(2).unwrap() }));
         assert_eq!(dial(identity(1, 1, 8), 2), Err(Refusal::OtherConfiguration));
+        assert!(dial(identity(1, 1, 0), 2).is_ok(), "it has joined, and does not know");
         assert_eq!(dial(identity(1, 1, 9), 3), Err(Refusal::OtherNode { node: NodeId::new(2).unwrap() }));
         assert_eq!(dial(identity(1, 4, 9), 2), Err(Refusal::NotMember { node: NodeId::new(4).unwrap() }));
     }
