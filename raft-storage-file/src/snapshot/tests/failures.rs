@@ -233,6 +233,8 @@ fn an_error_at_any_call_of_a_snapshot_is_final() {
             }
             let checksum = crc32c(0, &content);
             storage.adopt_draft(SnapshotId { through, time: ClusterTime(900), bytes: length as u64, checksum });
+            // In memory it is as it was asked for, even if the disk has failed.
+            assert_eq!(storage.term(through.index), Some(through.term));
             storage.flush()?;
             storage.saved()?;
             storage.compact(through.index);
