@@ -83,7 +83,10 @@ impl Model {
     }
 
     fn id(&self, index: Index) -> EntryId {
-        index.since(self.base.index).checked_sub(1).map_or(self.base, |place| self.entries[place as usize].0)
+        index
+            .since(self.base.index)
+            .checked_sub(1)
+            .map_or(self.base, |place| self.entries[usize::try_from(place).unwrap()].0)
     }
 
     /// The last entry that a snapshot covers.
@@ -152,7 +155,7 @@ impl World {
         let records = self.storage.read(from, Index(u64::MAX), bytes).unwrap();
         let found: Vec<_> = records.iter().map(|entry| (entry.header.id(), entry.payload.to_vec())).collect();
         assert!(found.len() == 1 || (!found.is_empty() && records.bytes().len() <= bytes));
-        let place = from.since(self.view.base.index) as usize - 1;
+        let place = usize::try_from(from.since(self.view.base.index)).unwrap() - 1;
         assert_eq!(found, self.view.entries[place..place + found.len()]);
         from.plus(found.len() as u64)
     }
@@ -183,7 +186,7 @@ impl World {
 
     fn truncate(&mut self, back: usize) {
         let view = &mut self.view;
-        let covered = view.covered().since(view.base.index) as usize;
+        let covered = usize::try_from(view.covered().since(view.base.index)).unwrap();
         view.entries.truncate(view.entries.len().saturating_sub(back).max(covered));
         self.storage.truncate(view.last().index);
         self.kept = self.kept.min(view.last().index);
