@@ -368,8 +368,14 @@ impl<F: Files> Storage for FileStorage<F> {
     }
 
     fn adopt_draft(&mut self, snapshot: SnapshotId) {
-        if let Err(error) = self.adopt(snapshot) {
+        let held = self.log.holds(snapshot.through);
+        if let Err(error) = self.adopt(snapshot, held) {
             self.fail(error);
+        }
+        if !held {
+            // Whatever the disk says to it: that is for `flush` to report.
+            self.log.reset(snapshot.through, snapshot.time);
+            self.pending_after = snapshot.through;
         }
     }
 

@@ -44,11 +44,11 @@ impl<F: Files> FileStorage<F> {
         }
     }
 
-    pub(super) fn adopt(&mut self, id: SnapshotId) -> Result<(), StorageError> {
+    /// Adopts the draft. `held` says whether the log, which stays as it is here, has its last entry.
+    pub(super) fn adopt(&mut self, id: SnapshotId, held: bool) -> Result<(), StorageError> {
         self.check()?;
         let through = id.through;
         let latest = self.snapshots.latest().map_or(Index::ZERO, |latest| latest.through.index);
-        let held = self.log.holds(through);
         if held && through.index <= latest {
             // There is a later one, or this one.
             return Ok(self.snapshots.drop_draft(&self.files)?);
@@ -67,10 +67,7 @@ impl<F: Files> FileStorage<F> {
         if through.index <= latest.max(self.log.base.index) {
             return Err(StorageError::SnapshotOrder { found: through, latest: latest.max(self.log.base.index) });
         }
-        self.snapshots.install(&self.files, id)?;
-        self.log.reset(through, id.time);
-        self.pending_after = through;
-        Ok(())
+        Ok(self.snapshots.install(&self.files, id)?)
     }
 
     /// Takes a snapshot for the latest that has become durable meanwhile.
@@ -82,6 +79,7 @@ impl<F: Files> FileStorage<F> {
         let saved = |through: EntryId| log.holds(through).then_some(through.index <= durable);
         if self.snapshots.poll(&self.files, saved)? {
             self.metrics.snapshots += 1;
+            self.snapshots.remove_before(&self.files, self.segments.after())?;
         }
         Ok(())
     }
