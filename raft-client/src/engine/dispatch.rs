@@ -203,7 +203,7 @@ impl Dispatch {
         match *body {
             ResponseBody::Outcome(_) | ResponseBody::Answer(_) => self.route.answered(endpoint),
             ResponseBody::NotExecuted {
-                reason: NotExecuted::Refused(ProposeError::NotLeader { .. }),
+                reason: NotExecuted::Refused(ProposeError::NotLeader { .. } | ProposeError::Transferring { .. }),
                 leader_address,
             } => {
                 let leader = self.endpoint(leader_address);
