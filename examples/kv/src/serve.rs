@@ -165,6 +165,12 @@ fn joining(args: &ServeArgs, member: &str) -> Result<Beginning, ServeError> {
     Ok(Beginning { storage, create: None, join, digest: 0, peers })
 }
 
+/// Where the others reach this node: as the list of members says, or where it listens.
+fn advertised(args: &ServeArgs) -> String {
+    let own = args.peers.iter().find(|peer| peer.id == args.id.0);
+    own.map_or_else(|| args.listen.to_string(), |peer| peer.address.clone())
+}
+
 fn not_opened(args: &ServeArgs, source: OpenError) -> ServeError {
     ServeError::Open { directory: args.data.display().to_string(), source }
 }
@@ -193,7 +199,12 @@ pub(crate) fn launch(args: &ServeArgs) -> Result<KvNode, ServeError> {
     let Identity { cluster, incarnation, .. } = storage.identity();
     let identity = handshake::Identity { cluster, node: id, incarnation, configuration: digest };
     let seed = getrandom::u64().map_err(|_| io::Error::other("it gives no random numbers"))?;
-    let (network, peers) = TcpNetwork::bind(TcpOptions { seed, ..TcpOptions::new(args.listen, identity, peers) })?;
+    let (network, peers) = TcpNetwork::bind(TcpOptions {
+        seed,
+        // Who does not know this node as a member yet can still answer it.
+        advertise: advertised(args),
+        ..TcpOptions::new(args.listen, identity, peers)
+    })?;
     let raft = Config {
         election_timeout: Millis(args.election_timeout),
         heartbeat_interval: Millis(args.heartbeat),

@@ -54,6 +54,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         if entry != self.configured && entry.index <= self.commit {
             self.configured = entry;
             self.tell(Event::ConfigurationCommitted { entry, joint: self.membership.is_joint() });
+            if !matches!(self.role, Role::Leader(_)) {
+                self.notice_removal();
+            }
         }
     }
 

@@ -200,11 +200,22 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         true
     }
 
-    /// Whether the committed configuration lacks `node`, whose log ends at `last`, before it: so it
-    /// cannot be one that was added since.
+    /// Whether the committed configuration lacks `node`, whose log ends at `last` and goes no further
+    /// than what is committed here: so it cannot be one that was added since.
     fn has_removed(&self, node: NodeId, last: EntryId) -> bool {
-        let entry = self.membership.entry;
-        self.membership.find(node).is_none() && entry.index <= self.commit && entry > last
+        let committed = EntryId::new(self.storage.term(self.commit).unwrap_or_default(), self.commit);
+        self.membership.find(node).is_none() && self.membership.entry.index <= self.commit && committed >= last
+    }
+
+    /// Takes part no more if the committed configuration lacks this node, which was a member before.
+    fn notice_removal(&mut self) {
+        let by = self.membership.entry;
+        let was_member = self.previous.as_ref().is_some_and(|previous| previous.find(self.id).is_some());
+        if was_member && by.index <= self.commit && self.membership.find(self.id).is_none() && self.expelled.is_none() {
+            let reason = Expulsion::Removed { by };
+            self.expelled = Some(reason);
+            self.tell(Event::Expelled { reason });
+        }
     }
 
     fn dispatch(&mut self, message: &Message<'_>) -> Result<(), StepError> {
@@ -438,6 +449,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             _ => self.election_timeout(),
         };
         self.role = Role::Follower(Follower { election_at, leader: None });
+        self.notice_removal();
     }
 
     fn following_mut(&mut self) -> Option<&mut Following> {
