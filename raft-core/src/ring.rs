@@ -120,39 +120,63 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
         if index == self.base.index { Some(self.base.term) } else { self.place(index).map(|place| place.term) }
     }
 
+    #[inline]
     fn read(&mut self, from: Index, through: Index, bytes_max: usize) -> Result<Records<'_>, ReadError<Never>> {
         let first = *self.place(from).ok_or(ReadError::Missing(from))?;
-        let mut end = first.end;
-        let mut index = from.next();
-        while index <= through
-            && let Some(place) = self.place(index)
-            && place.start == end
-            && place.end - first.start <= bytes_max
-        {
-            end = place.end;
-            index = index.next();
+        // Once a record does not fit, or lies before the first one because the ring has wrapped, so do all behind it.
+        let fits = |place: &&Place| place.start >= first.start && place.end - first.start <= bytes_max;
+        let (mut last_index, mut last) = (from, first);
+        let mut beyond = through.min(self.last().index).next();
+        let mut probe = beyond.previous();
+        while last_index < probe {
+            match self.place(probe).filter(fits) {
+                Some(place) => (last_index, last) = (probe, *place),
+                None => beyond = probe,
+            }
+            probe = Index(u64::midpoint(last_index.0, beyond.0));
         }
-        let previous = EntryId::new(self.term(from.previous()).unwrap_or_default(), from.previous());
-        let bytes = self.bytes.get(first.start..end).expect("records lie within the ring");
-        Ok(Records::verified(previous, bytes).expect("the ring holds what was appended, in order"))
+        let bytes = self.bytes.get(first.start..last.end).expect("records lie within the ring");
+        Ok(Records::vouched(EntryId::new(first.term, from), EntryId::new(last.term, last_index), bytes))
     }
 
+    #[inline]
     fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full> {
         assert_eq!(header.index, self.last().index.next(), "entries are appended in order");
-        if self.entries.is_full() {
-            return Err(Full);
-        }
         let start = self.room(header.record_bytes()).ok_or(Full)?;
-        let mut end = start;
-        let encoded = header.encode();
-        for part in core::iter::once(encoded.as_slice()).chain(parts.iter().copied()) {
-            let place = self.bytes.get_mut(end..end + part.len()).expect("the room was measured");
-            place.copy_from_slice(part);
-            end += part.len();
-        }
-        assert_eq!(end - start, header.record_bytes(), "the header tells the payload's length");
+        let end = start + header.record_bytes();
         let place = Place { term: header.term, time: header.time, start, end };
-        self.entries.push_back(place).map_err(|_| Full)
+        self.entries.push_back(place).map_err(|_| Full)?;
+        let record = self.bytes.get_mut(start..end).expect("the room was measured");
+        let (encoded, mut rest) = record.split_first_chunk_mut::<HEADER_BYTES>().expect("a record has a header");
+        *encoded = header.encode();
+        for part in parts {
+            let (place, behind) = rest.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            rest = behind;
+        }
+        assert!(rest.is_empty(), "the header tells the payload's length");
+        Ok(())
+    }
+
+    #[inline]
+    fn append_records(&mut self, records: Records<'_>) -> Result<(), Full> {
+        let room = if records.is_whole() { self.room(records.bytes().len()) } else { None };
+        let entries = usize::try_from(records.entries()).unwrap_or(usize::MAX);
+        let Some(start) = room.filter(|_| entries <= ENTRIES - self.entries.len()) else {
+            return records.iter().try_for_each(|entry| self.append(&entry.header, &[entry.payload]));
+        };
+        assert!(records.follow(self.last()), "entries are appended in order");
+        let end = start + records.bytes().len();
+        self.bytes.get_mut(start..end).expect("the room was measured").copy_from_slice(records.bytes());
+        let mut start = start;
+        for header in records.headers() {
+            let end = start + header.record_bytes();
+            let place = Place { term: header.term, time: header.time, start, end };
+            self.entries.push_back(place).expect("there is room for so many");
+            start = end;
+        }
+        assert_eq!(start, end, "records are whole");
+        Ok(())
     }
 
     fn truncate(&mut self, last: Index) {
