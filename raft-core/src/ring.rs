@@ -17,6 +17,9 @@ pub struct RingLog<const ENTRIES: usize, const BYTES: usize> {
     hard_state: HardState,
     base: EntryId,
     base_time: ClusterTime,
+    /// What is at the back of `entries`; the base if there is none. Asked for at every turn.
+    last: EntryId,
+    last_time: ClusterTime,
     /// Invariant: consecutive indexes from `base.index + 1`, records in order of their places
     /// around the ring.
     entries: Deque<Place, ENTRIES>,
@@ -58,6 +61,8 @@ impl<const ENTRIES: usize, const BYTES: usize> RingLog<ENTRIES, BYTES> {
             hard_state: HardState { term: Term::ZERO, vote: None },
             base: EntryId::ZERO,
             base_time: ClusterTime(0),
+            last: EntryId::ZERO,
+            last_time: ClusterTime(0),
             entries: Deque::new(),
             bytes: [0; BYTES],
         }
@@ -74,13 +79,25 @@ impl<const ENTRIES: usize, const BYTES: usize> RingLog<ENTRIES, BYTES> {
         }
     }
 
+    /// Notes a record that was put at `start..end`.
+    fn push(&mut self, header: &EntryHeader, start: usize, end: usize) {
+        let place = Place { term: header.term, time: header.time, start, end };
+        self.entries.push_back(place).expect("there is room for an entry");
+        (self.last, self.last_time) = (header.id(), header.time);
+    }
+
+    #[inline]
     fn place(&self, index: Index) -> Option<&Place> {
         let position = index.0.checked_sub(self.base.index.0)?.checked_sub(1)?;
         self.entries.get(usize::try_from(position).ok()?)
     }
 
-    /// Where a record of so many bytes can begin.
-    fn room(&self, bytes: usize) -> Option<usize> {
+    /// Where so many bytes with so many records can begin.
+    #[inline]
+    fn room(&self, entries: usize, bytes: usize) -> Option<usize> {
+        if entries > ENTRIES - self.entries.len() {
+            return None;
+        }
         let (first, last) = match (self.entries.front(), self.entries.back()) {
             (Some(first), Some(last)) => (first.start, last.end),
             _ => return (bytes <= BYTES).then_some(0),
@@ -105,17 +122,17 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
         self.base
     }
 
+    #[inline]
     fn last(&self) -> EntryId {
-        match self.entries.back() {
-            Some(place) => EntryId::new(place.term, self.base.index.plus(self.entries.len() as u64)),
-            None => self.base,
-        }
+        self.last
     }
 
+    #[inline]
     fn last_time(&self) -> ClusterTime {
-        self.entries.back().map_or(self.base_time, |place| place.time)
+        self.last_time
     }
 
+    #[inline]
     fn term(&self, index: Index) -> Option<Term> {
         if index == self.base.index { Some(self.base.term) } else { self.place(index).map(|place| place.term) }
     }
@@ -126,7 +143,7 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
         // Once a record does not fit, or lies before the first one because the ring has wrapped, so do all behind it.
         let fits = |place: &&Place| place.start >= first.start && place.end - first.start <= bytes_max;
         let (mut last_index, mut last) = (from, first);
-        let mut beyond = through.min(self.last().index).next();
+        let mut beyond = through.min(self.last.index).next();
         let mut probe = beyond.previous();
         while last_index < probe {
             match self.place(probe).filter(fits) {
@@ -141,11 +158,9 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
 
     #[inline]
     fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full> {
-        assert_eq!(header.index, self.last().index.next(), "entries are appended in order");
-        let start = self.room(header.record_bytes()).ok_or(Full)?;
+        assert_eq!(header.index, self.last.index.next(), "entries are appended in order");
+        let start = self.room(1, header.record_bytes()).ok_or(Full)?;
         let end = start + header.record_bytes();
-        let place = Place { term: header.term, time: header.time, start, end };
-        self.entries.push_back(place).map_err(|_| Full)?;
         let record = self.bytes.get_mut(start..end).expect("the room was measured");
         let (encoded, mut rest) = record.split_first_chunk_mut::<HEADER_BYTES>().expect("a record has a header");
         *encoded = header.encode();
@@ -155,24 +170,24 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
             rest = behind;
         }
         assert!(rest.is_empty(), "the header tells the payload's length");
+        self.push(header, start, end);
         Ok(())
     }
 
     #[inline]
     fn append_records(&mut self, records: Records<'_>) -> Result<(), Full> {
-        let room = if records.is_whole() { self.room(records.bytes().len()) } else { None };
         let entries = usize::try_from(records.entries()).unwrap_or(usize::MAX);
-        let Some(start) = room.filter(|_| entries <= ENTRIES - self.entries.len()) else {
+        let room = if records.is_whole() { self.room(entries, records.bytes().len()) } else { None };
+        let Some(start) = room else {
             return records.iter().try_for_each(|entry| self.append(&entry.header, &[entry.payload]));
         };
-        assert!(records.follow(self.last()), "entries are appended in order");
+        assert!(records.follow(self.last), "entries are appended in order");
         let end = start + records.bytes().len();
         self.bytes.get_mut(start..end).expect("the room was measured").copy_from_slice(records.bytes());
         let mut start = start;
         for header in records.headers() {
             let end = start + header.record_bytes();
-            let place = Place { term: header.term, time: header.time, start, end };
-            self.entries.push_back(place).expect("there is room for so many");
+            self.push(&header, start, end);
             start = end;
         }
         assert_eq!(start, end, "records are whole");
@@ -181,8 +196,11 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
 
     fn truncate(&mut self, last: Index) {
         assert!(last >= self.base.index, "compacted entries cannot be dropped");
-        while self.last().index > last {
+        while self.last.index > last {
             self.entries.pop_back();
+            let place = self.entries.back().map(|place| (place.term, place.time));
+            let (term, time) = place.unwrap_or((self.base.term, self.base_time));
+            (self.last, self.last_time) = (EntryId::new(term, self.last.index.previous()), time);
         }
     }
 
@@ -195,7 +213,7 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
     }
 
     fn saved(&mut self) -> Result<Saved, Never> {
-        Ok(Saved { hard_state: self.hard_state, through: self.last() })
+        Ok(Saved { hard_state: self.hard_state, through: self.last })
     }
 }
 

@@ -144,14 +144,15 @@ impl<const ENTRIES: usize, const BYTES: usize> Replica<ENTRIES, BYTES> {
     }
 
     fn apply(&mut self, work: Work) {
-        while let Some(range) = self.raft.ready().apply() {
-            let records = self.raft.storage_mut().read(*range.start(), *range.end(), usize::MAX);
+        let mut range = self.raft.ready().apply();
+        while let Some(entries) = range {
+            let records = self.raft.storage_mut().read(*entries.start(), *entries.end(), usize::MAX);
             let records = records.expect("what is committed is in the log");
             let last = records.last().index;
             for entry in records.iter().filter(|entry| entry.header.kind == EntryKind::Operation) {
                 self.tally.apply(entry.payload, work);
             }
-            self.raft.applied(last).later();
+            range = self.raft.applied(last).apply();
         }
     }
 }
@@ -164,9 +165,10 @@ impl Wire {
         to: &mut Replica<ENTRIES, BYTES>,
     ) {
         let receiver = to.raft.id();
-        while let Ok(Some(message)) = from.raft.ready().message(receiver, usize::MAX) {
+        let mut ready = from.raft.ready();
+        while let Ok(Some(message)) = &ready.message(receiver, usize::MAX) {
             let stepped = match self.passing {
-                Passing::Borrowed => to.raft.step(NOW, &message),
+                Passing::Borrowed => to.raft.step(NOW, message),
                 Passing::Encoded => {
                     let bytes = message.encode(&mut self.buffer).expect("the buffer holds a whole log");
                     let message = Message::decode(&self.buffer[..bytes]).expect("messages arrive whole");
