@@ -28,7 +28,7 @@ payloads, an entry counted when all three have applied it. Prints, for each size
 flight: entries per second, nanoseconds and heap allocations per entry, and each one's time as a multiple of raft-core's.
 
   --seconds S        measured time of each system at each point, all rounds together (default 1)
-  --rounds R         rounds of each system at each point, interleaved; the median is shown (default 7)
+  --rounds R         rounds of each system at each point, interleaved; the median is shown (default 21)
   --entry-bytes B,…  of 16, 256, 4096 (default: all)
   --in-flight N,…    of 1, 64, 1024 (default: all)
   --only NAME,…      of raft-core, raft-core-encoded, noraft, raft-rs, openraft (default: all)
@@ -88,7 +88,7 @@ fn parse() -> Result<Option<Options>, lexopt::Error> {
     use lexopt::prelude::*;
 
     let mut options = Options {
-        plan: Plan { measured: Duration::from_secs(1), rounds: 7 },
+        plan: Plan { measured: Duration::from_secs(1), rounds: 21 },
         entry_bytes: ENTRY_BYTES.to_vec(),
         in_flight: IN_FLIGHT.to_vec(),
         systems: System::ALL.to_vec(),

@@ -16,13 +16,32 @@ pub(crate) struct Plan {
 }
 
 /// What one system did at one point.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Figures {
     pub(crate) system: System,
-    /// Of the median round.
-    pub(crate) nanoseconds_per_entry: f64,
+    /// By round.
+    nanoseconds_per_entry: Vec<f64>,
     /// Of all rounds.
     pub(crate) allocations_per_entry: f64,
+}
+
+impl Figures {
+    /// Of the median round.
+    pub(crate) fn nanoseconds_per_entry(&self) -> f64 {
+        median(self.nanoseconds_per_entry.clone())
+    }
+
+    /// How many times the other's time this one needs. Rounds are compared with their neighbours, and the median is
+    /// given, so that a slow spell of the machine drops out.
+    pub(crate) fn ratio_to(&self, other: &Figures) -> f64 {
+        let rounds = self.nanoseconds_per_entry.iter().zip(&other.nanoseconds_per_entry);
+        median(rounds.map(|(this, other)| this / other).collect())
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2])
 }
 
 /// A cluster with the turns that it does in a round.
@@ -73,12 +92,10 @@ impl Runner {
         self.rounds.push(elapsed.as_secs_f64() * 1e9 / entries as f64);
     }
 
-    fn figures(mut self) -> Figures {
-        self.rounds.sort_unstable_by(f64::total_cmp);
-        let (below, above) = ((self.rounds.len() - 1) / 2, self.rounds.len() / 2);
+    fn figures(self) -> Figures {
         Figures {
             system: self.system,
-            nanoseconds_per_entry: f64::midpoint(self.rounds[below], self.rounds[above]),
+            nanoseconds_per_entry: self.rounds,
             allocations_per_entry: self.allocations as f64 / self.entries as f64,
         }
     }

@@ -21,7 +21,7 @@ pub(crate) fn point(work: Work, figures: &[Figures]) {
     let ours = figures.iter().find(|figures| figures.system == System::RaftCore);
     for row in figures {
         let ratio = match ours {
-            Some(ours) => format!("{:.2}", row.nanoseconds_per_entry / ours.nanoseconds_per_entry),
+            Some(ours) => format!("{:.2}", row.ratio_to(ours)),
             None => "-".to_owned(),
         };
         println!(
@@ -29,8 +29,8 @@ pub(crate) fn point(work: Work, figures: &[Figures]) {
             work.entry_bytes,
             work.in_flight,
             row.system.name(),
-            1e9 / row.nanoseconds_per_entry,
-            row.nanoseconds_per_entry,
+            1e9 / row.nanoseconds_per_entry(),
+            row.nanoseconds_per_entry(),
             row.allocations_per_entry,
         );
     }
