@@ -96,11 +96,8 @@ impl EntryHeader {
         if id.index == Index::ZERO || id.term == Term::ZERO {
             return Err(RecordError::Zero);
         }
-        let mut header = EntryHeader { index: id.index, term: id.term, time, kind, payload_bytes, checksum: 0 };
-        let encoded = header.encode();
-        let (_, covered) = encoded.split_at(4);
-        header.checksum = parts.iter().fold(crc32c(0, covered), |crc, part| crc32c(crc, part));
-        Ok(header)
+        let header = EntryHeader { index: id.index, term: id.term, time, kind, payload_bytes, checksum: 0 };
+        Ok(EntryHeader { checksum: checksum(&header.encode(), parts), ..header })
     }
 
     /// Term and index.
@@ -174,6 +171,13 @@ impl EntryHeader {
             checksum: u32::from_le_bytes([c0, c1, c2, c3]),
         })
     }
+}
+
+/// The checksum over all of an encoded header but the place of the checksum itself, and the payload. A call of its own,
+/// so that the rest of [`EntryHeader::new`] is small enough to be inlined.
+fn checksum(header: &[u8; HEADER_BYTES], parts: &[&[u8]]) -> u32 {
+    let (_, covered) = header.split_at(4);
+    parts.iter().fold(crc32c(0, covered), |crc, part| crc32c(crc, part))
 }
 
 /// An entry, borrowed from the record it was decoded from. Guarantee: the checksum is right.

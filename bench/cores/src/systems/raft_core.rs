@@ -88,13 +88,12 @@ impl<const ENTRIES: usize, const BYTES: usize> RaftCore<ENTRIES, BYTES> {
         for follower in &mut self.followers {
             self.wire.pass(&mut self.leader, follower);
         }
-        self.leader.save();
+        self.leader.save_and_apply(self.work);
         for follower in &mut self.followers {
-            follower.save();
-            follower.apply(self.work);
+            follower.save_and_apply(self.work);
             self.wire.pass(follower, &mut self.leader);
         }
-        self.leader.apply(self.work);
+        self.leader.save_and_apply(self.work);
     }
 
     fn compact(&mut self) {
@@ -135,16 +134,14 @@ impl<const ENTRIES: usize, const BYTES: usize> Replica<ENTRIES, BYTES> {
         Replica { raft, tally: Tally::default() }
     }
 
-    fn save(&mut self) {
-        if self.raft.ready().to_save().is_some() {
+    fn save_and_apply(&mut self, work: Work) {
+        let ready = self.raft.ready();
+        let (to_save, mut range) = (ready.to_save(), ready.apply());
+        if to_save.is_some() {
             let Ok(()) = self.raft.storage_mut().flush();
             let Ok(saved) = self.raft.storage_mut().saved();
-            self.raft.saved(saved).later();
+            range = self.raft.saved(saved).apply();
         }
-    }
-
-    fn apply(&mut self, work: Work) {
-        let mut range = self.raft.ready().apply();
         while let Some(entries) = range {
             let records = self.raft.storage_mut().read(*entries.start(), *entries.end(), usize::MAX);
             let records = records.expect("what is committed is in the log");
