@@ -31,12 +31,14 @@ flight: entries per second, nanoseconds and heap allocations per entry, and each
   --rounds R         rounds of each system at each point, interleaved; the median is shown (default 21)
   --entry-bytes B,…  of 16, 256, 4096 (default: all)
   --in-flight N,…    of 1, 64, 1024 (default: all)
-  --only NAME,…      of raft-core, raft-core-encoded, noraft, raft-rs, openraft (default: all)
+  --only NAME,…      of raft-core, raft-core-encoded, noraft, raft-rs, raft-rs-shared, openraft, openraft-shared
+                     (default: all)
   --smoke            a quick look whether everything works: one round of 5 ms each; its figures mean nothing
 
 `raft-core` shows replicas each other's messages as they are: they borrow the sender's log. The peers hand over theirs as
-owned values, with payloads shared by reference counting (raft-rs, openraft) or copied once (noraft). `raft-core encoded`
-encodes, copies, decodes and checks each message as over a network, which no peer is asked to do.";
+they are, too. Each replica's log holds a copy of the payloads, as on three machines; in the rows `shared` the three logs
+share one, by reference counting, which raft-rs and openraft can within one process. `raft-core encoded` encodes, copies,
+decodes and checks each message as over a network, which no peer is asked to do.";
 
 const ENTRY_BYTES: [usize; 3] = [16, 256, 4096];
 const IN_FLIGHT: [usize; 3] = [1, 64, 1024];

@@ -31,7 +31,8 @@ struct Ring {
 
 impl Ring {
     fn new(work: Work) -> Ring {
-        let entries = work.log_entries().next_power_of_two();
+        // What the other logs have when they are compacted.
+        let entries = (work.log_entries() / 2).next_power_of_two();
         Ring { bytes: vec![0; entries * work.entry_bytes], entry_bytes: work.entry_bytes, mask: entries as u64 - 1 }
     }
 

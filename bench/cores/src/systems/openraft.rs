@@ -1,7 +1,7 @@
 //! openraft over a log in memory, on tokio's current-thread runtime.
 //!
-//! A call of the network is a call of the other node's handle. Payloads are reference-counted `Bytes`, so that each is
-//! copied and allocated once for all replicas. Requests are fired without an answer to each, since the state machines
+//! A call of the network is a call of the other node's handle. Payloads are reference-counted `Bytes`, which followers put
+//! into their logs as they come, or as copies of their own. Requests are fired without an answer to each, since the state machines
 //! tell when all is applied. There are no ticks, so no timers and heartbeats; entries of a message are not limited.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +26,7 @@ use openraft::{
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
+use super::Payload;
 use crate::work::{Cluster, Payloads, REPLICAS, Tally, Work};
 
 openraft::declare_raft_types!(
@@ -42,6 +43,8 @@ openraft::declare_raft_types!(
 
 type Handles = Arc<OnceLock<Vec<Raft<Types>>>>;
 type Failure = StorageError<u64>;
+
+const LEADER: u64 = 1;
 
 pub(crate) struct Openraft {
     work: Work,
@@ -60,7 +63,7 @@ struct Progress {
 }
 
 impl Openraft {
-    pub(crate) fn start(work: Work) -> Openraft {
+    pub(super) fn start(work: Work, payload: Payload) -> Openraft {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.expect("a runtime without drivers starts");
         let tallies = Mutex::new([Tally::default(); REPLICAS]);
@@ -69,7 +72,10 @@ impl Openraft {
         runtime.block_on(async {
             let mut nodes = Vec::new();
             for id in 1..=REPLICAS as u64 {
-                let log = Log { entries_max: work.log_entries(), vote: None, forgotten: 0, entries: VecDeque::new() };
+                // What the leader's log holds was allocated for it when it was proposed.
+                let payload = if id == LEADER { Payload::Shared } else { payload };
+                let (entries_max, entries) = (work.log_entries(), VecDeque::new());
+                let log = Log { payload, entries_max, vote: None, forgotten: 0, entries };
                 let store = Store(Arc::new(Mutex::new(log)));
                 let progress = progress.clone();
                 let machine = Machine { id, progress, last: None, membership: StoredMembership::default() };
@@ -81,7 +87,7 @@ impl Openraft {
             let leader = leader(&handles);
             leader.initialize(members).await.expect("a new cluster is initialized");
             leader.trigger().elect().await.expect("a member can campaign");
-            leader.wait(None).current_leader(1, "elected").await.expect("the leader is elected");
+            leader.wait(None).current_leader(LEADER, "elected").await.expect("the leader is elected");
         });
         Openraft { work, payloads: Payloads::new(work), runtime, handles, progress }
     }
@@ -143,6 +149,7 @@ impl Responder<Types> for NoAnswer {
 /// applied everywhere and are never asked for again.
 #[derive(Debug)]
 struct Log {
+    payload: Payload,
     entries_max: usize,
     vote: Option<Vote<u64>>,
     forgotten: u64,
@@ -211,7 +218,13 @@ impl RaftLogStorage<Types> for Store {
             log.entries.drain(..half);
             log.forgotten += half as u64;
         }
-        log.entries.extend(entries);
+        let keep = log.payload;
+        log.entries.extend(entries.into_iter().map(|mut entry| {
+            if let EntryPayload::Normal(payload) = entry.payload {
+                entry.payload = EntryPayload::Normal(keep.keep(payload));
+            }
+            entry
+        }));
         drop(log);
         callback.log_io_completed(Ok(()));
         Ok(())

@@ -1,8 +1,8 @@
 //! raft-rs (`raft` on crates.io) over a log in memory.
 //!
 //! The log is as its `MemStorage`, without the lock that one thread does not need and without its costs to compact.
-//! Entries of a turn are proposed in one message; payloads are reference-counted `Bytes`, so that each is copied and
-//! allocated once for all replicas. Appends are batched and messages as long as need be; nothing is logged; there is
+//! Entries of a turn are proposed in one message; payloads are reference-counted `Bytes`, which followers put into their
+//! logs as they come, or as copies of their own. Appends are batched and messages as long as need be; nothing is logged; there is
 //! no check of a quorum and no pre-vote.
 
 use std::collections::VecDeque;
@@ -11,7 +11,10 @@ use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType, Snapshot};
 use raft::{Config, GetEntriesContext, RaftState, RawNode, StateRole, Storage, StorageError, util};
 
+use super::Payload;
 use crate::work::{Cluster, Payloads, REPLICAS, Tally, Work};
+
+const LEADER: u64 = 1;
 
 pub(crate) struct RaftRs {
     work: Work,
@@ -29,6 +32,7 @@ struct Replica {
 
 /// Entries, behind the one before them.
 struct Log {
+    payload: Payload,
     conf_state: ConfState,
     hard_state: HardState,
     base: (u64, u64),
@@ -36,8 +40,8 @@ struct Log {
 }
 
 impl RaftRs {
-    pub(crate) fn start(work: Work) -> RaftRs {
-        let replicas = (1..=REPLICAS as u64).map(Replica::start).collect();
+    pub(super) fn start(work: Work, payload: Payload) -> RaftRs {
+        let replicas = (1..=REPLICAS as u64).map(|id| Replica::start(id, payload)).collect();
         let mut cluster = RaftRs { work, payloads: Payloads::new(work), replicas, sent: Vec::new(), turns: 0 };
         cluster.replicas[0].node.campaign().expect("a member can campaign");
         cluster.exchange();
@@ -74,7 +78,7 @@ impl Cluster for RaftRs {
             }
             let entry = |payload: &[u8]| Entry { data: Bytes::copy_from_slice(payload), ..Entry::default() };
             let entries = (0..self.work.in_flight).map(|_| entry(self.payloads.next())).collect::<Vec<_>>();
-            let mut propose = Message { from: 1, to: 1, entries: entries.into(), ..Message::default() };
+            let mut propose = Message { from: LEADER, to: LEADER, entries: entries.into(), ..Message::default() };
             propose.set_msg_type(MessageType::MsgPropose);
             self.replicas[0].node.step(propose).expect("the leader takes all that is in flight");
             self.exchange();
@@ -86,7 +90,7 @@ impl Cluster for RaftRs {
 }
 
 impl Replica {
-    fn start(id: u64) -> Replica {
+    fn start(id: u64, payload: Payload) -> Replica {
         let config = Config {
             id,
             max_size_per_msg: raft::NO_LIMIT,
@@ -96,7 +100,9 @@ impl Replica {
         };
         let conf_state = ConfState { voters: (1..=REPLICAS as u64).collect(), ..ConfState::default() };
         let hard_state = HardState::default();
-        let log = Log { conf_state, hard_state, base: (0, 0), entries: VecDeque::new() };
+        // What the leader's log holds was allocated for it when it was proposed.
+        let payload = if id == LEADER { Payload::Shared } else { payload };
+        let log = Log { payload, conf_state, hard_state, base: (0, 0), entries: VecDeque::new() };
         let quiet = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&config, log, &quiet).expect("the settings are good");
         Replica { node, tally: Tally::default() }
@@ -141,7 +147,8 @@ impl Log {
     fn append(&mut self, entries: Vec<Entry>) {
         if let Some(first) = entries.first() {
             self.entries.truncate(self.position(first.index));
-            self.entries.extend(entries);
+            let payload = self.payload;
+            self.entries.extend(entries.into_iter().map(|entry| Entry { data: payload.keep(entry.data), ..entry }));
         }
     }
 
