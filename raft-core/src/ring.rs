@@ -276,4 +276,61 @@ mod tests {
         assert_eq!(read(&mut log, 1, 9, 1000), b"ax");
         assert_eq!(log.last_time(), ClusterTime(2));
     }
+
+    /// The ring against a list of entries, through whatever can be done to a log.
+    #[test]
+    fn it_holds_what_a_list_would_hold() {
+        let mut random = crate::random::Random::new(5);
+        let mut below = |limit: usize| usize::try_from(random.next() % limit as u64).unwrap();
+        let (mut log, mut twin) = (RingLog::<12, 700>::new(), std::vec::Vec::<(u64, std::vec::Vec<u8>)>::new());
+        let (mut term, mut wrapped) = (1, 0);
+        for _ in 0..20_000 {
+            let base = log.base().index.0;
+            match below(6) {
+                0..=2 => {
+                    let mut records = std::vec::Vec::new();
+                    let mut added = std::vec::Vec::new();
+                    for place in 0..=below(4) {
+                        let index = base + (twin.len() + place) as u64 + 1;
+                        let payload = std::vec![index.to_le_bytes()[0]; below(60)];
+                        let id = EntryId::new(Term(term), Index(index));
+                        let header =
+                            EntryHeader::new(id, ClusterTime(index), EntryKind::Operation, &[&payload]).unwrap();
+                        records.extend(header.encode().into_iter().chain(payload.iter().copied()));
+                        added.push((term, payload));
+                    }
+                    let appended = log.append_records(Records::parse(&records).unwrap());
+                    let count = usize::try_from(log.last().index.0 - base).unwrap() - twin.len();
+                    assert_eq!(count == added.len(), appended.is_ok(), "what is refused is the end of them");
+                    twin.extend(added.into_iter().take(count));
+                }
+                3 => {
+                    let count = below(twin.len() + 1);
+                    log.compact(Index(base + count as u64));
+                    twin.drain(..count);
+                }
+                4 => {
+                    twin.truncate(below(twin.len() + 1).max(twin.len().saturating_sub(3)));
+                    log.truncate(Index(base + twin.len() as u64));
+                    term += 1;
+                }
+                _ => {}
+            }
+            assert_eq!(log.last().index.0, log.base().index.0 + twin.len() as u64);
+            assert_eq!(log.last().term, twin.last().map_or(log.base().term, |entry| Term(entry.0)));
+            let (from, most) = (below(twin.len() + 1), below(400));
+            let (first, through) = (log.base().index.0 + 1 + from as u64, log.base().index.0 + twin.len() as u64);
+            let Ok(read) = log.read(Index(first), Index(through), most) else {
+                assert_eq!(from, twin.len());
+                continue;
+            };
+            let entries: std::vec::Vec<_> =
+                read.iter().map(|entry| (entry.header.term.0, entry.payload.to_vec())).collect();
+            assert_eq!(entries, twin[from..from + entries.len()]);
+            assert!(entries.len() == 1 || read.bytes().len() <= most);
+            let next = twin.get(from + entries.len()).map(|entry| read.bytes().len() + HEADER_BYTES + entry.1.len());
+            wrapped += usize::from(next.is_some_and(|bytes| bytes <= most));
+        }
+        assert!(wrapped > 100, "some reads end where the ring wraps, and only there too early");
+    }
 }

@@ -6,8 +6,8 @@
 use raft_core::configuration;
 use raft_core::entry::{EntryKind, HEADER_BYTES};
 use raft_core::message::Message;
-use raft_core::raft::Raft;
 use raft_core::raft::config::Config;
+use raft_core::raft::{Raft, Ready};
 use raft_core::ring::RingLog;
 use raft_core::storage::Storage;
 use raft_core::types::{ClusterId, Instant, NodeId};
@@ -85,13 +85,20 @@ impl<const ENTRIES: usize, const BYTES: usize> RaftCore<ENTRIES, BYTES> {
 
     /// Each replica does what its input so far asks of it.
     fn exchange(&mut self) {
-        for follower in &mut self.followers {
-            self.wire.pass(&mut self.leader, follower);
+        // One message to each in turn: what was read for the first is in the cache for the second.
+        let mut ready = self.leader.raft.ready();
+        let mut said = true;
+        while said {
+            said = false;
+            for follower in &mut self.followers {
+                said |= self.wire.pass(&mut ready, follower);
+            }
         }
         self.leader.save_and_apply(self.work);
         for follower in &mut self.followers {
             follower.save_and_apply(self.work);
-            self.wire.pass(follower, &mut self.leader);
+            let mut ready = follower.raft.ready();
+            while self.wire.pass(&mut ready, &mut self.leader) {}
         }
         self.leader.save_and_apply(self.work);
     }
@@ -127,8 +134,8 @@ impl<const ENTRIES: usize, const BYTES: usize> Replica<ENTRIES, BYTES> {
         let configuration = configuration::voters(ClusterId(1), REPLICAS as u64).expect("three voters are few");
         let mut log = RingLog::new();
         configuration::bootstrap(&mut log, &configuration).expect("an empty log takes its first entry");
-        // As for the others, messages are as long as what is in flight.
-        let config = Config { message_bytes_max: BYTES, ..Config::default() };
+        // Short enough to stay in the cache on their way.
+        let config = Config { message_bytes_max: 64 << 10, ..Config::default() };
         let id = NodeId::new(id).expect("ids begin at 1");
         let raft = Raft::new(id, config, &configuration, log, NOW).expect("the settings are good");
         Replica { raft, tally: Tally::default() }
@@ -155,24 +162,22 @@ impl<const ENTRIES: usize, const BYTES: usize> Replica<ENTRIES, BYTES> {
 }
 
 impl Wire {
-    /// Passes on all that one replica has to say to the other.
+    /// Passes on the next message to that replica; gives whether there was one.
     fn pass<const ENTRIES: usize, const BYTES: usize>(
         &mut self,
-        from: &mut Replica<ENTRIES, BYTES>,
+        from: &mut Ready<'_, RingLog<ENTRIES, BYTES>, REPLICAS>,
         to: &mut Replica<ENTRIES, BYTES>,
-    ) {
-        let receiver = to.raft.id();
-        let mut ready = from.raft.ready();
-        while let Ok(Some(message)) = &ready.message(receiver, usize::MAX) {
-            let stepped = match self.passing {
-                Passing::Borrowed => to.raft.step(NOW, message),
-                Passing::Encoded => {
-                    let bytes = message.encode(&mut self.buffer).expect("the buffer holds a whole log");
-                    let message = Message::decode(&self.buffer[..bytes]).expect("messages arrive whole");
-                    to.raft.step(NOW, &message)
-                }
-            };
-            stepped.expect("members say nothing wrong").later();
-        }
+    ) -> bool {
+        let Ok(Some(message)) = &from.message(to.raft.id(), usize::MAX) else { return false };
+        let stepped = match self.passing {
+            Passing::Borrowed => to.raft.step(NOW, message),
+            Passing::Encoded => {
+                let bytes = message.encode(&mut self.buffer).expect("the buffer holds a whole log");
+                let message = Message::decode(&self.buffer[..bytes]).expect("messages arrive whole");
+                to.raft.step(NOW, &message)
+            }
+        };
+        stepped.expect("members say nothing wrong").later();
+        true
     }
 }
