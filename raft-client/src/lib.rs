@@ -8,6 +8,7 @@
 //! - [`BlockingClient`]: one request at a time, with its I/O on the calling thread.
 //! - [`Client`]: a handle for many tasks, whose futures any executor can poll.
 //! - [`Engine`]: what both are made of, for programs that drive many sessions from one thread.
+//! - [`OperatorClient`]: members, leadership and snapshots.
 //!
 //! ```no_run
 //! use raft_client::{BlockingClient, CommandError, Options};
@@ -27,6 +28,7 @@
 mod awaitable;
 mod blocking;
 mod engine;
+mod operator;
 mod options;
 mod outcome;
 mod stats;
@@ -34,6 +36,7 @@ mod stats;
 pub use awaitable::Client;
 pub use blocking::BlockingClient;
 pub use engine::{Engine, EngineError, LinkFault, Retry, SessionKey, SubmitError, Ticket, Waker};
+pub use operator::{Fault, OperatorClient, OperatorError};
 pub use options::{ENDPOINTS_MAX, Options, OptionsError};
 pub use outcome::{Answer, CommandError, Completion, QueryError, Reason};
 pub use raft_core::client::protocol::{Consistency, NodeStatus, NotExecuted, RoleName};

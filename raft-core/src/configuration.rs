@@ -40,6 +40,8 @@ pub enum Suffrage {
     Joining,
     /// No part in the configuration to come: only a voter of the one being left.
     Leaving,
+    /// The same of a witness.
+    LeavingWitness,
 }
 
 /// The lease by which leaders answer reads without asking anybody: see [`Configuration::lease`].
@@ -103,6 +105,12 @@ impl Member {
     pub fn votes(&self) -> bool {
         matches!(self.suffrage, Suffrage::Voter | Suffrage::Witness)
     }
+
+    /// Whether it is a member only until the configuration has been left.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.suffrage, Suffrage::Leaving | Suffrage::LeavingWitness)
+    }
 }
 
 /// The payload of a configuration entry. Guarantee of one that was made or decoded: members are
@@ -160,7 +168,7 @@ impl Configuration {
         if !self.members.iter().any(|member| member.suffrage == Suffrage::Voter) {
             return Err(ConfigurationError::NoVoter);
         }
-        let left = |member: &&Member| member.suffrage == Suffrage::Leaving && !member.outgoing_voter;
+        let left = |member: &&Member| member.is_leaving() && !member.outgoing_voter;
         if let Some(member) = self.members.iter().find(left) {
             return Err(ConfigurationError::NoPart { id: member.id });
         }

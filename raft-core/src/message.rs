@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::entry::Records;
+use crate::raft::event::Expulsion;
 use crate::session::operation::Operation;
 use crate::storage::SnapshotId;
 use crate::types::{EntryId, Index, Millis, NodeId, Nonce, Term};
@@ -121,10 +122,10 @@ pub enum Body<'a> {
     },
     /// Campaign at once: the leader hands over (dissertation, section 3.10, "TimeoutNow").
     Campaign,
-    /// You are no member any more.
-    Removed {
-        /// The committed configuration that lacks the receiver.
-        by: EntryId,
+    /// You take part in nothing any more.
+    Expelled {
+        /// Why.
+        reason: Expulsion,
     },
     /// A part of a snapshot, or none: then a heartbeat, and the question how much has arrived.
     Snapshot {
@@ -320,7 +321,7 @@ mod tests {
                 outcome: Err(ProposeError::Transferring { to: node(u64::MAX), within: Millis(u64::MAX) }),
             },
             Body::Campaign,
-            Body::Removed { by: most },
+            Body::Expelled { reason: Expulsion::Forgot { acknowledged: most } },
             Body::Snapshot { snapshot, offset: u64::MAX, round: Round(u64::MAX), data: Bytes(b"part of it") },
             Body::SnapshotReply { through: most, received: u64::MAX, round: Round(u64::MAX), resend: true },
             Body::Digest { check: most, digest: u64::MAX },

@@ -7,19 +7,28 @@
 //! and so whom to answer. An entry of another term at the same index means that the proposal is
 //! lost for good: not executed.
 
+mod divergence;
+mod members;
+mod snapshots;
+
 use thiserror::Error;
 
-use crate::client::protocol::{NodeStatus, RoleName};
+use crate::client::protocol::{Consistency, NodeStatus, RoleName};
+use crate::configuration::change::MemberChange;
 use crate::configuration::{self, Configuration, LoadError};
 use crate::entry::{Entry, EntryKind};
-use crate::machine::StateMachine;
+use crate::machine::{Damaged, StateMachine};
 use crate::message::{Body, ForwardTicket, Message, ProposeError};
 use crate::raft::config::Config;
-use crate::raft::{NewError, Raft, ReadId, ReadState, StepError};
+use crate::raft::event::Event;
+use crate::raft::{ChangeMembersError, NewError, Raft, ReadId, ReadState, StepError, TransferError};
+use crate::replica::divergence::Checks;
+use crate::session::encode::TableDecodeError;
 use crate::session::memory::{CapacityError, SessionMemory};
 use crate::session::operation::{OPERATION_HEAD_BYTES_MAX, Operation, OperationError, Outcome};
 use crate::session::table::{SecretCheck, SessionTable};
-use crate::storage::{ReadError, Storage};
+use crate::snapshot::SnapshotError;
+use crate::storage::{ReadError, SnapshotId, Storage};
 use crate::transport::Transport;
 use crate::types::{EntryId, Index, Instant, NodeId, Nonce};
 
@@ -40,6 +49,17 @@ pub trait Observer {
 
     /// A message was ignored because no correct member sends it.
     fn ignored(&mut self, from: NodeId, error: StepError);
+
+    /// Something has happened that an operator may want to know.
+    fn event(&mut self, at: Instant, event: Event) {
+        let _ = (at, event);
+    }
+
+    /// The state machine has been made anew from a snapshot: it is as it was after that entry.
+    /// What was appended before it and not applied one by one has an outcome that is not known here.
+    fn restored(&mut self, snapshot: SnapshotId) {
+        let _ = snapshot;
+    }
 }
 
 /// One replica over a storage `S`, a transport `T`, a state machine `M` and the memory `X` of its
@@ -60,9 +80,22 @@ struct Core<S, M, X, const NODES: usize> {
     raft: Raft<S, NODES>,
     machine: M,
     sessions: SessionTable<X>,
+    config: Config,
+    /// The configuration that holds, and its entry.
     configuration: Configuration,
+    configuration_entry: EntryId,
+    /// Whether leaders have yet to learn what storage a member has.
+    unregistered: bool,
     /// The last clock entry proposed: the next one waits until it is applied.
     clock_entry: Index,
+    /// Whether entries were applied without their payloads: this is a witness, which has no state.
+    stripped: bool,
+    checks: Checks<NODES>,
+    /// Whether a snapshot was asked for, and the last entry of the last one that was made.
+    snapshot_wanted: bool,
+    snapshot_made: Index,
+    /// The log was told to drop entries so far.
+    compacted: Index,
 }
 
 impl<S, T, M, X, const NODES: usize> Replica<S, T, M, X, NODES>
@@ -88,11 +121,57 @@ where
         now: Instant,
     ) -> Result<Self, StartError<S::Error>> {
         let configuration = configuration::first(&mut storage)?;
+        let raft = Raft::new(id, config, storage, now)?;
+        Replica::with(raft, config, configuration, transport, machine, memory)
+    }
+
+    /// A replica that joins a cluster that runs: its log is empty, and `configuration` is what one
+    /// of the members says (see [`Raft::join`]). It takes part once it has been added as a member.
+    ///
+    /// # Errors
+    /// Says what does not fit; nothing has been changed.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of its own, and there is no other constructor")]
+    pub fn join(
+        id: NodeId,
+        config: Config,
+        configuration: Configuration,
+        storage: S,
+        mut transport: T,
+        machine: M,
+        memory: X,
+        now: Instant,
+    ) -> Result<Self, StartError<S::Error>> {
+        let raft = Raft::join(id, config, &configuration, storage, now)?;
+        transport.configure(&configuration);
+        Replica::with(raft, config, configuration, transport, machine, memory)
+    }
+
+    fn with(
+        raft: Raft<S, NODES>,
+        config: Config,
+        configuration: Configuration,
+        transport: T,
+        machine: M,
+        memory: X,
+    ) -> Result<Self, StartError<S::Error>> {
         let sessions = SessionTable::new(configuration.limits(), memory)?;
-        let raft = Raft::new(id, config, &configuration, storage, now)?;
         // The log goes on where an earlier life of this node left off, tickets do not.
         let next_ticket = ForwardTicket(config.seed.rotate_left(32) >> 1);
-        let core = Core { raft, machine, sessions, configuration, clock_entry: Index::ZERO };
+        let core = Core {
+            raft,
+            machine,
+            sessions,
+            config,
+            configuration,
+            configuration_entry: EntryId::ZERO,
+            unregistered: true,
+            clock_entry: Index::ZERO,
+            stripped: false,
+            checks: Checks::default(),
+            snapshot_wanted: false,
+            snapshot_made: Index::ZERO,
+            compacted: Index::ZERO,
+        };
         Ok(Replica { core, transport, next_ticket })
     }
 
@@ -108,12 +187,19 @@ where
         let taken = self.receive(now, observer);
         self.core.raft.tick(now).later();
         self.core.keep_time(now);
+        self.follow_configuration(now)?;
         self.send()?;
         if self.core.save()? {
             self.send()?;
         }
+        self.core.restore(observer)?;
         let applied_all = self.core.apply(observer)?;
+        self.compare(now);
+        self.core.keep_log_short()?;
         self.send()?;
+        while let Some((at, event)) = self.core.raft.event() {
+            observer.event(at, event);
+        }
         if taken == MESSAGES_PER_POLL_MAX || !applied_all {
             return Ok(now);
         }
@@ -135,8 +221,9 @@ where
 
     /// Forms messages for the links that can take them.
     fn send(&mut self) -> Result<(), PollError<S::Error>> {
-        for position in 0..self.core.raft.members().len() {
-            let Some(&peer) = self.core.raft.members().get(position) else { break };
+        let mut number = 0;
+        while let Some(peer) = self.core.raft.recipient(number) {
+            number += 1;
             while let Some(room) = self.transport.room(peer) {
                 match self.core.raft.ready().message(peer, room).map_err(PollError::Storage)? {
                     Some(message) => self.transport.send(&message),
@@ -180,15 +267,54 @@ where
         Ok(ticket)
     }
 
-    /// Begins a linearizable read, on any node. Poll the replica, and query the state machine once
-    /// [`Replica::read_state`] says so.
+    /// Begins a linearizable read, on any node but a witness. Poll the replica, and query the state
+    /// machine once [`Replica::read_state`] says so. With [`Consistency::Lease`], and if this node
+    /// leads with a lease, that is at once: see [`Raft::read_by_lease`].
     ///
     /// # Errors
     /// [`ProposeError`]: there is no leader that could confirm it now.
-    pub fn read(&mut self, now: Instant) -> Result<ReadId, ProposeError> {
-        let (read, ready) = self.core.raft.read(now)?;
+    pub fn read(&mut self, now: Instant, consistency: Consistency) -> Result<ReadId, ProposeError> {
+        if self.core.stripped {
+            return Err(ProposeError::NotLeader { leader: self.core.raft.leader() });
+        }
+        let (read, ready) = match consistency {
+            Consistency::Lease => self.core.raft.read_by_lease(now)?,
+            _ => self.core.raft.read(now)?,
+        };
         ready.later();
         Ok(read)
+    }
+
+    /// Changes the members, if this node leads: see [`Raft::change_members`]. The observer is told
+    /// when the entry is applied; a joint configuration is left by itself.
+    ///
+    /// # Errors
+    /// [`ChangeMembersError`]: nothing was changed.
+    pub fn change_members(
+        &mut self,
+        now: Instant,
+        changes: &[MemberChange],
+        force: bool,
+    ) -> Result<EntryId, ChangeMembersError<S::Error>> {
+        let (entry, ready) = self.core.raft.change_members(now, changes, force)?;
+        ready.later();
+        Ok(entry)
+    }
+
+    /// Hands leadership over: see [`Raft::transfer`].
+    ///
+    /// # Errors
+    /// [`TransferError`]: nothing has changed.
+    pub fn transfer(&mut self, now: Instant, to: Option<NodeId>) -> Result<(), TransferError> {
+        self.core.raft.transfer(now, to)?.later();
+        Ok(())
+    }
+
+    /// Has a snapshot made by one of the next polls, and gives the entry that it will reach at
+    /// least. It is there once [`Status::snapshot`](crate::raft::Status) says so.
+    pub fn make_snapshot(&mut self) -> Index {
+        self.core.snapshot_wanted = true;
+        self.core.raft.last_applied()
     }
 
     /// What has become of a read.
@@ -244,6 +370,11 @@ where
             role: status.role,
             term: status.term,
             leader: status.leader,
+            configuration: status.configuration,
+            joint: status.joint,
+            expelled: status.expelled.is_some(),
+            snapshot: status.snapshot,
+            base: status.base,
             last: status.last,
             saved: status.saved,
             commit: status.commit,
@@ -272,6 +403,7 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
                 return Some(Body::Forwarded { ticket: *ticket, outcome });
             }
             Body::Forwarded { ticket, outcome } => observer.forwarded(*ticket, *outcome),
+            Body::Digest { check, digest } => self.checks.reported(message.from, *check, *digest),
             _ => match self.raft.step(now, message) {
                 Ok(ready) => ready.later(),
                 Err(error) => observer.ignored(message.from, error),
@@ -350,9 +482,11 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
                 Err(ReadError::Missing(index)) => panic!("entry {index} is to be applied and is not in the log"),
             };
             for entry in records.iter() {
+                self.stripped |= entry.header.kind == EntryKind::Stripped;
                 let outcome = apply_entry(&mut self.sessions, &mut self.machine, &entry)
                     .map_err(|_| PollError::UnknownOperation { index: entry.header.index })?;
                 observer.applied(entry.header.id(), outcome);
+                self.checks.applied(&entry, &self.sessions, &self.machine)?;
             }
             let last = records.last().index;
             self.raft.applied(last).later();
@@ -388,6 +522,25 @@ pub enum PollError<E> {
         /// The entry.
         index: Index,
     },
+    /// A majority of the replicas had another state after that entry. What this one has cannot be
+    /// trusted: remove it, and add a new node.
+    #[error("this replica differs from the majority after entry {index}; remove it and add a new node in its place")]
+    Diverged {
+        /// The entry.
+        index: Index,
+    },
+    /// The configuration in the log could not be read.
+    #[error("the configuration could not be read")]
+    Configuration(#[source] LoadError<E>),
+    /// The snapshot begins with something else.
+    #[error("the snapshot is not valid")]
+    Snapshot(#[from] SnapshotError),
+    /// The snapshot's sessions are not valid, or there is no memory for them.
+    #[error("the sessions in the snapshot cannot be restored")]
+    Sessions(#[from] TableDecodeError),
+    /// The state machine does not know its own snapshot.
+    #[error("the state in the snapshot cannot be restored")]
+    Machine(#[from] Damaged),
 }
 
 /// Why a replica could not start.

@@ -86,6 +86,13 @@ impl<const ENTRIES: usize, const BYTES: usize> RingLog<ENTRIES, BYTES> {
         (self.last, self.last_time) = (header.id(), header.time);
     }
 
+    /// Forgets all entries: `base`, whose cluster time is `time`, takes their place.
+    pub fn reset(&mut self, base: EntryId, time: ClusterTime) {
+        self.entries.clear();
+        (self.base, self.base_time) = (base, time);
+        (self.last, self.last_time) = (base, time);
+    }
+
     #[inline]
     fn place(&self, index: Index) -> Option<&Place> {
         let position = index.0.checked_sub(self.base.index.0)?.checked_sub(1)?;
@@ -214,6 +221,14 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
 
     fn saved(&mut self) -> Result<Saved, Never> {
         Ok(Saved { hard_state: self.hard_state, through: self.last })
+    }
+
+    /// Counts the bytes that are left free where the ring wraps, too.
+    fn bytes_behind(&self, index: Index) -> u64 {
+        let first = self.place(index.max(self.base.index).next());
+        let (Some(first), Some(last)) = (first, self.entries.back()) else { return 0 };
+        let bytes = if last.end > first.start { last.end - first.start } else { BYTES - first.start + last.end };
+        bytes as u64
     }
 }
 

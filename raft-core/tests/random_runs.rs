@@ -24,7 +24,7 @@ use std::rc::Rc;
 
 use common::DeferredLog;
 use common::parts::{Counter, Link, Random};
-use raft_core::client::protocol::RoleName;
+use raft_core::client::protocol::{Consistency, RoleName};
 use raft_core::configuration::{Configuration, Member};
 use raft_core::message::{ForwardTicket, Message, ProposeError};
 use raft_core::raft::config::Config;
@@ -392,7 +392,7 @@ impl World {
     fn begin_read(&mut self) {
         let node = 1 + self.random.below(self.members());
         let (clock, answered) = (self.clock(node), self.answered);
-        if let Some(read) = self.node(node).and_then(|replica| replica.read(clock).ok()) {
+        if let Some(read) = self.node(node).and_then(|replica| replica.read(clock, Consistency::Linearizable).ok()) {
             self.reads.push((node, read, answered));
         }
     }

@@ -167,8 +167,7 @@ impl World {
             seed: node * 1000 + starts,
             ..Config::default()
         };
-        let configuration = self.configuration.as_ref().unwrap();
-        State::Up(Raft::new(id(node), config, configuration, log, now).unwrap())
+        State::Up(Raft::new(id(node), config, log, now).unwrap())
     }
 
     fn timeout(&mut self, node: u64) {

@@ -4,12 +4,14 @@ use raft_core::client::protocol::{NotExecuted, RequestId, Response, ResponseBody
 use raft_core::configuration::Configuration;
 use raft_core::machine::Sink;
 use raft_core::message::{ForwardTicket, ProposeError};
-use raft_core::raft::StepError;
+use raft_core::raft::event::{Event, StepDown};
+use raft_core::raft::{StepError, TransferError};
 use raft_core::replica::Observer;
 use raft_core::session::operation::Outcome;
 use raft_core::session::owned::OwnedOutcome;
+use raft_core::storage::SnapshotId;
 use raft_core::transport::{ClientId, Network};
-use raft_core::types::{EntryId, Index, NodeId};
+use raft_core::types::{EntryId, Index, Instant, NodeId};
 use raft_core::wire::Bytes;
 
 use crate::handle::Failed;
@@ -52,6 +54,28 @@ impl<N: Network> Observer for Answering<'_, N> {
     fn ignored(&mut self, from: NodeId, error: StepError) {
         tracing::warn!(%from, %error, "ignored a message");
     }
+
+    fn event(&mut self, _: Instant, event: Event) {
+        match event {
+            Event::Expelled { .. }
+            | Event::PeerForgot { .. }
+            | Event::SnapshotRefused { .. }
+            | Event::DiskStalled { .. }
+            | Event::TransferFailed { .. }
+            | Event::SteppedDown { reason: StepDown::LostQuorum | StepDown::NoSpace, .. } => {
+                tracing::warn!(?event, "consensus");
+            }
+            _ => tracing::info!(?event, "consensus"),
+        }
+    }
+
+    /// What was to be applied up to there will never be seen here: its clients cannot be told.
+    fn restored(&mut self, snapshot: SnapshotId) {
+        self.applied = snapshot.through.index;
+        while let Some(Waiter { origin, .. }) = self.waiting.take_proposed(snapshot.through.index) {
+            fail(self.network, None, origin, Failed::Unknown);
+        }
+    }
 }
 
 fn answer_outcome<N: Network>(network: &mut N, origin: Origin<OwnedOutcome>, outcome: Outcome<'_>) {
@@ -86,7 +110,8 @@ fn respond_failed<N: Network>(
         Failed::Unknown => ResponseBody::Unknown,
         Failed::NotExecuted(reason) => {
             let leader = match reason {
-                NotExecuted::Refused(ProposeError::NotLeader { leader }) => leader,
+                NotExecuted::Refused(ProposeError::NotLeader { leader })
+                | NotExecuted::Transfer(TransferError::NotLeader { leader }) => leader,
                 _ => None,
             };
             let member = leader.and_then(|leader| configuration?.member(leader));

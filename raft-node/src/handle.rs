@@ -8,13 +8,16 @@ use std::thread::{self, Thread};
 
 use futures_channel::oneshot;
 use raft_core::client::protocol::{Consistency, NodeStatus, NotExecuted};
+use raft_core::configuration::Configuration;
+use raft_core::configuration::change::MemberChange;
 use raft_core::message::ProposeError;
 use raft_core::session::owned::{OwnedOperation, OwnedOutcome};
 use raft_core::transport::Wake;
-use raft_core::types::Nonce;
+use raft_core::types::{NodeId, Nonce};
 use thiserror::Error;
 
 use crate::mailbox::{Returned, Slot};
+use crate::operator::{Order, OrderDone};
 
 /// A node, as its program sees it. Clones are cheap and may be used from any thread.
 ///
@@ -51,6 +54,8 @@ pub(crate) enum Letter {
     Operate { secret: Option<Nonce>, operation: OwnedOperation, answer: Answer<OwnedOutcome> },
     Query { consistency: Consistency, query: Vec<u8>, answer: Answer<Vec<u8>> },
     Status { answer: Answer<NodeStatus> },
+    Members { answer: Answer<Configuration> },
+    Order { order: Order, answer: Answer<OrderDone> },
     Stop,
 }
 
@@ -85,7 +90,30 @@ impl Handle {
         self.send(|answer| Letter::Status { answer })
     }
 
-    /// Begins an orderly stop: nothing new is taken, what is under way is waited for a while.
+    /// Who the members are, as this node knows it.
+    pub fn members(&self) -> Pending<Configuration> {
+        self.send(|answer| Letter::Members { answer })
+    }
+
+    /// Changes the members, if this node leads: all of `changes` at once, with `force` also if a
+    /// majority of the new voters does not answer. Done when it is committed, and the old voters have
+    /// been left behind. Fails with [`Failed`], which names the leader where it is another node.
+    pub fn change_members(&self, changes: Vec<MemberChange>, force: bool) -> Pending<OrderDone> {
+        self.send(|answer| Letter::Order { order: Order::Change { changes, force }, answer })
+    }
+
+    /// Hands leadership over, if this node leads: to that node, or to the one with most of the log.
+    /// Done when the other leads.
+    pub fn transfer(&self, to: Option<NodeId>) -> Pending<OrderDone> {
+        self.send(|answer| Letter::Order { order: Order::Transfer { to }, answer })
+    }
+
+    /// Makes a snapshot of this node's state. Done when it is durable.
+    pub fn snapshot(&self) -> Pending<OrderDone> {
+        self.send(|answer| Letter::Order { order: Order::Snapshot, answer })
+    }
+
+    /// Begins an orderly stop: leadership is handed over, nothing new is taken, what is under way is waited for a while.
     /// [`crate::Node::join`] waits for the end.
     pub fn stop(&self) {
         // A full mailbox is emptied soon; a closed one means that the node has stopped.

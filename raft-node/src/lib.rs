@@ -14,6 +14,7 @@ mod clock;
 mod handle;
 mod mailbox;
 pub mod memory;
+mod operator;
 mod options;
 mod run;
 mod start;
@@ -21,6 +22,7 @@ mod waiting;
 
 pub use clock::{Clock, SystemClock};
 pub use handle::{Failed, Handle, Pending};
+pub use operator::OrderDone;
 pub use options::NodeOptions;
 pub use start::{Node, StartError, Stopped, start};
 

@@ -14,6 +14,9 @@ pub struct NodeOptions {
     /// The configuration a new cluster begins with: an empty storage is given it as entry 1, and
     /// a storage that begins with another one is refused. `None` for a storage that exists.
     pub create: Option<Configuration>,
+    /// The configuration of the cluster to join, as one of its members says: for an empty storage,
+    /// which gets all it will hold from the leader. Of no use for a storage that is not empty.
+    pub join: Option<Configuration>,
     /// The longest answer of a command that is handed to the client that waits for it, in bytes.
     /// (How much of it is kept is a limit of the cluster.)
     pub answer_bytes_max: usize,
@@ -38,6 +41,7 @@ impl NodeOptions {
             id,
             raft: Config::default(),
             create: None,
+            join: None,
             answer_bytes_max: 64 << 10,
             query_bytes_max: 4 << 20,
             mailbox_letters_max: 1 << 16,

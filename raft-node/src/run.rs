@@ -1,9 +1,11 @@
 //! The event loop: one thread, one replica.
 
 use raft_core::client::protocol::{Consistency, NotExecuted, Request, RequestBody, Response, ResponseBody, RoleName};
+use raft_core::configuration::CONFIGURATION_BYTES_MAX;
 use raft_core::machine::StateMachine;
 use raft_core::message::{ForwardTicket, ProposeError};
 use raft_core::raft::ReadState;
+use raft_core::raft::event::Expulsion;
 use raft_core::replica::{PollError, Replica};
 use raft_core::session::memory::HeapMemory;
 use raft_core::session::operation::Operation;
@@ -11,11 +13,13 @@ use raft_core::session::owned::OwnedOutcome;
 use raft_core::storage::Storage;
 use raft_core::transport::Network;
 use raft_core::types::{EntryId, Instant, Millis, NodeId, Nonce, Term};
+use raft_core::wire::Bytes;
 
 use crate::answer::{Answering, BoundedVec, answer_query, fail};
 use crate::clock::Clock;
 use crate::handle::{Failed, Letter};
 use crate::mailbox::Mailbox;
+use crate::operator::{Order, OrderDone, Orders};
 use crate::options::NodeOptions;
 use crate::waiting::{Origin, Query, Waiter, Waiting};
 
@@ -33,6 +37,7 @@ const WITNESS_AFTER: Millis = Millis(100);
 pub(crate) enum LoopError<S, N> {
     Replica(PollError<S>),
     Network(N),
+    Expelled(Expulsion),
 }
 
 /// The loop's state: the replica, and all that is between it and those who ask.
@@ -43,6 +48,7 @@ pub(crate) struct Loop<S, N: Network, M, C> {
     pub(crate) mailbox: Mailbox<Letter>,
     pub(crate) options: NodeOptions,
     pub(crate) waiting: Waiting,
+    pub(crate) orders: Orders,
     /// Letters being read; kept for its memory.
     pub(crate) letters: Vec<Letter>,
     /// The answer to a query, while it is written; kept for its memory.
@@ -77,11 +83,19 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
             next = self.replica.poll(now, &mut answering).map_err(LoopError::Replica)?;
             self.answer_reads();
             self.give_up(now);
+            let before = Instant(now.0.saturating_sub(self.options.request_timeout.0));
+            if !self.orders.is_empty() {
+                self.orders.look(before, &self.replica, &mut self.network);
+            }
             self.network.flush();
+            if let Some(reason) = self.replica.raft().expelled() {
+                return Err(LoopError::Expelled(reason));
+            }
             self.log_changes();
             next = next.min(self.witness(now).map_err(LoopError::Replica)?);
             if let Some(at) = self.stop_at {
-                if now >= at || !self.waiting.has_operations() {
+                let hands_over = self.replica.raft().status().transfer.is_some();
+                if now >= at || !(hands_over || self.waiting.has_operations()) {
                     return Ok(());
                 }
                 next = next.min(at);
@@ -106,9 +120,9 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
                 }
                 // A caller that has gone wants no answer.
                 Letter::Status { answer } => drop(answer.send(Ok(self.replica.status()))),
-                Letter::Stop => {
-                    self.stop_at.get_or_insert(now.after(self.options.stop_timeout));
-                }
+                Letter::Members { answer } => drop(answer.send(Ok(self.replica.configuration().clone()))),
+                Letter::Order { order, answer } => self.order(now, Ok(order), Origin::Caller(answer)),
+                Letter::Stop => self.begin_stop(now),
             }
         }
         self.letters = letters;
@@ -135,9 +149,38 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
                     let body = ResponseBody::Status(self.replica.status());
                     self.network.respond(client, &Response { id, body });
                 }
-                _ => self.fail(Origin::<()>::Client(client, id), NotExecuted::Unsupported),
+                RequestBody::Members => {
+                    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+                    let entry = self.replica.raft().configuration_entry();
+                    let bytes = self.replica.configuration().encode(&mut buffer);
+                    let configuration = Bytes(bytes.expect("the buffer holds every valid configuration"));
+                    let body = ResponseBody::Members { entry, configuration };
+                    self.network.respond(client, &Response { id, body });
+                }
+                body => match Order::of(&body) {
+                    Some(order) => self.order(now, order, Origin::Client(client, id)),
+                    None => self.fail(Origin::<()>::Client(client, id), NotExecuted::Unsupported),
+                },
             }
         }
+    }
+
+    /// Begins an orderly stop. A leader hands over, so that nobody has to wait for an election.
+    fn begin_stop(&mut self, now: Instant) {
+        if self.stop_at.is_none() {
+            self.stop_at = Some(now.after(self.options.stop_timeout));
+            if let Err(error) = self.replica.transfer(now, None) {
+                tracing::debug!(%error, "nothing to hand over");
+            }
+        }
+    }
+
+    fn order(&mut self, now: Instant, order: Result<Order, NotExecuted>, origin: Origin<OrderDone>) {
+        let order = match self.refusal() {
+            Some(reason) => Err(reason),
+            None => order,
+        };
+        self.orders.begin(now, &mut self.replica, &mut self.network, order, origin);
     }
 
     /// Why nothing more can be taken, if so.
@@ -183,7 +226,7 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
             let leader = self.replica.raft().leader();
             return self.fail(origin, NotExecuted::Refused(ProposeError::NotLeader { leader }));
         }
-        match self.replica.read(now) {
+        match self.replica.read(now, consistency) {
             Ok(read) => self.waiting.reads.push_back(Waiter { key: Query { read, bytes }, since: now, origin }),
             Err(error) => self.fail(origin, NotExecuted::Refused(error)),
         }

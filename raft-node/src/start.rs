@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use raft_core::configuration::{self, BootstrapError, LoadError};
 use raft_core::machine::StateMachine;
+use raft_core::raft::event::Expulsion;
 use raft_core::replica::{self, PollError, Replica};
 use raft_core::session::memory::{CapacityError, HeapMemory};
 use raft_core::storage::Storage;
@@ -18,6 +19,7 @@ use crate::answer::BoundedVec;
 use crate::clock::Clock;
 use crate::handle::Handle;
 use crate::mailbox::mailbox;
+use crate::operator::Orders;
 use crate::options::NodeOptions;
 use crate::run::{Loop, LoopError};
 use crate::waiting::Waiting;
@@ -55,12 +57,19 @@ where
     C: Clock + Send + 'static,
 {
     create(&options, &mut storage)?;
-    let limits = configuration::first(&mut storage)?.limits();
-    let memory = HeapMemory::new(&limits, options.answer_bytes_max)?;
     if options.raft.seed == 0 {
         options.raft.seed = getrandom::u64().map_err(|_| StartError::Random)?;
     }
-    let replica = Replica::new(options.id, options.raft, storage, peers, machine, memory, clock.now())?;
+    let (id, raft, now) = (options.id, options.raft, clock.now());
+    let joined = options.join.take().filter(|_| storage.last() == EntryId::ZERO);
+    let replica = if let Some(configuration) = joined {
+        let memory = HeapMemory::new(&configuration.limits(), options.answer_bytes_max)?;
+        Replica::join(id, raft, configuration, storage, peers, machine, memory, now)?
+    } else {
+        let limits = configuration::first(&mut storage)?.limits();
+        let memory = HeapMemory::new(&limits, options.answer_bytes_max)?;
+        Replica::new(id, raft, storage, peers, machine, memory, now)?
+    };
     let (slot, letters) = mailbox(options.mailbox_letters_max);
     let handle = Handle::new(slot, Arc::new(network.waker()));
     let raft = replica.raft();
@@ -73,6 +82,7 @@ where
         clock,
         mailbox: letters,
         waiting: Waiting::default(),
+        orders: Orders::default(),
         letters: Vec::new(),
         answer: BoundedVec::new(options.query_bytes_max),
         stop_at: None,
@@ -117,6 +127,7 @@ impl<S: Error, N: Error> Node<S, N> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(LoopError::Replica(error))) => Err(Stopped::Replica(error)),
             Ok(Err(LoopError::Network(error))) => Err(Stopped::Network(error)),
+            Ok(Err(LoopError::Expelled(reason))) => Err(Stopped::Expelled(reason)),
             Err(_) => Err(Stopped::Panicked),
         }
     }
@@ -171,6 +182,10 @@ pub enum Stopped<S, N> {
     /// The network failed.
     #[error("the network failed")]
     Network(#[source] N),
+    /// The node is no member any more, or must not be: see [`Expulsion`]. A new node, with a new id
+    /// and without data, can be added in its place.
+    #[error("the node takes part in the cluster no more ({0:?}); add a new one, with a new id, in its place")]
+    Expelled(Expulsion),
     /// The state machine or an invariant of the node panicked.
     #[error("the node's thread panicked; the message stands above")]
     Panicked,

@@ -38,11 +38,13 @@ mod reader;
 pub mod recovery;
 mod scan;
 mod segment;
+mod segments;
 pub mod simulated;
+mod snapshot;
 mod spare;
 mod storage;
 
-pub use directory::{Directory, DirectoryLock, ZeroingThread};
+pub use directory::{Directory, DirectoryLock, SyncThread, ZeroingThread};
 pub use error::{DiskError, OpenError, Operation, StorageError};
 pub use files::{Files, Locking, Name};
 pub use format::Identity;

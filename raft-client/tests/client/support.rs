@@ -12,7 +12,7 @@ use raft_client::{NodeStatus, NotExecuted, Options, Refusal, RoleName};
 use raft_core::client::protocol::{Request, RequestBody, Response, ResponseBody};
 use raft_core::message::ProposeError;
 use raft_core::session::operation::{Operation, Outcome};
-use raft_core::types::{ClusterId, ClusterTime, Incarnation, Index, Millis, NodeId, SessionId, Term};
+use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, Millis, NodeId, SessionId, Term};
 use raft_core::wire::Bytes;
 use raft_transport_tcp::frame::{Frame, FrameKind, header};
 use raft_transport_tcp::handshake::{Hello, Identity};
@@ -269,6 +269,11 @@ impl State {
             role: RoleName::Leader,
             term: Term(3),
             leader: NodeId::new(1),
+            configuration: EntryId::ZERO,
+            joint: false,
+            expelled: false,
+            snapshot: Index(0),
+            base: Index(0),
             last: Index(self.next_index),
             saved: Index(self.next_index),
             commit: Index(self.next_index),

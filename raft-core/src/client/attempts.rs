@@ -138,7 +138,11 @@ impl Remedy {
             | NotExecuted::Unconfirmed => Remedy::Later,
             NotExecuted::Refused(ProposeError::TooLong { .. } | ProposeError::WrongSecret)
             | NotExecuted::AnswerTooLong
-            | NotExecuted::Unsupported => Remedy::GiveUp,
+            | NotExecuted::Unsupported
+            | NotExecuted::Change(_)
+            | NotExecuted::Transfer(_)
+            | NotExecuted::NotTakenOver
+            | NotExecuted::NoSnapshot => Remedy::GiveUp,
         }
     }
 }

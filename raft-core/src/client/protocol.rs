@@ -5,9 +5,14 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+#[cfg(doc)]
+use crate::configuration::Configuration;
+use crate::configuration::MEMBERS_MAX;
+use crate::configuration::change::{ChangeError, MemberChange};
 use crate::message::ProposeError;
+use crate::raft::TransferError;
 use crate::session::operation::{Operation, Outcome};
-use crate::types::{ClusterTime, Index, NodeId, Nonce, Term};
+use crate::types::{ClusterTime, EntryId, Index, NodeId, Nonce, Term};
 use crate::wire::Bytes;
 
 /// The longest encoding of a request or response without the bytes it carries.
@@ -51,6 +56,45 @@ pub enum RequestBody<'a> {
     },
     /// How the node is.
     Status,
+    /// Who the members are, as the node knows it.
+    Members,
+    /// Change the members: all of it at once, or nothing.
+    Change {
+        /// The changes, as [`encode_changes`] writes them.
+        #[serde(borrow)]
+        changes: Bytes<'a>,
+        /// Also if a majority of the new voters does not answer.
+        force: bool,
+    },
+    /// Hand leadership over.
+    Transfer {
+        /// To whom; `None`: to the member that has most of the log.
+        to: Option<NodeId>,
+    },
+    /// Make a snapshot of this node's state.
+    Snapshot,
+}
+
+/// The most changes of members in one request.
+pub const CHANGES_MAX: usize = MEMBERS_MAX;
+
+/// Writes changes of members for [`RequestBody::Change`].
+///
+/// # Errors
+/// [`ProtocolError::NoRoom`] if the buffer is too short, or there are more than [`CHANGES_MAX`].
+pub fn encode_changes<'b>(changes: &[MemberChange], buffer: &'b mut [u8]) -> Result<&'b [u8], ProtocolError> {
+    if changes.len() > CHANGES_MAX {
+        return Err(ProtocolError::NoRoom);
+    }
+    postcard::to_slice(changes, buffer).map(|bytes| &*bytes).map_err(|_| ProtocolError::NoRoom)
+}
+
+/// Reads what [`encode_changes`] wrote.
+///
+/// # Errors
+/// [`ProtocolError::Malformed`] for bytes that are none.
+pub fn decode_changes(bytes: &[u8]) -> Result<heapless::Vec<MemberChange, CHANGES_MAX>, ProtocolError> {
+    postcard::from_bytes(bytes).map_err(|_| ProtocolError::Malformed { expected: "list of changes" })
 }
 
 /// How fresh the answer to a query must be.
@@ -62,6 +106,9 @@ pub enum Consistency {
     Linearizable,
     /// It shows the state of the node asked, however old.
     Stale,
+    /// As linearizable, if no clock drifts by more than the cluster was told: a leader that holds a
+    /// lease answers by itself. Without a lease it is the same as linearizable.
+    Lease,
 }
 
 /// What a node answers.
@@ -93,6 +140,29 @@ pub enum ResponseBody<'a> {
     },
     /// The operation may be executed, or not: the node cannot tell.
     Unknown,
+    /// Who the members are.
+    Members {
+        /// The entry of the configuration.
+        entry: EntryId,
+        /// Its payload: see [`Configuration::decode`].
+        #[serde(borrow)]
+        configuration: Bytes<'a>,
+    },
+    /// The change of the members is committed.
+    Changed {
+        /// Its entry.
+        entry: EntryId,
+    },
+    /// This node has handed over: it follows the new leader.
+    Transferred {
+        /// Who leads now.
+        to: NodeId,
+    },
+    /// The snapshot is durable.
+    SnapshotMade {
+        /// The last entry that it covers.
+        through: Index,
+    },
 }
 
 /// Why a request was not executed. All of these are definite.
@@ -117,6 +187,18 @@ pub enum NotExecuted {
     /// The node does not know this kind of request.
     #[error("the node does not know this kind of request; it runs an older version")]
     Unsupported,
+    /// The members cannot be changed so.
+    #[error(transparent)]
+    Change(ChangeError),
+    /// Leadership cannot be handed over so.
+    #[error(transparent)]
+    Transfer(TransferError),
+    /// It was begun, and the other did not take over in time; this node leads on.
+    #[error("the other node did not take over in time, and this one leads on; try again, or another one")]
+    NotTakenOver,
+    /// The node has no snapshot that could be made, or no room for it.
+    #[error("no snapshot could be made; look into the node's log")]
+    NoSnapshot,
 }
 
 /// What a node does in the cluster.
@@ -157,6 +239,16 @@ pub struct NodeStatus {
     pub term: Term,
     /// Who leads that term, where it is known.
     pub leader: Option<NodeId>,
+    /// The entry of the configuration that holds.
+    pub configuration: EntryId,
+    /// Whether that is the first of two steps.
+    pub joint: bool,
+    /// Whether it takes part in nothing any more: it was removed, or has lost what it had acknowledged.
+    pub expelled: bool,
+    /// The last entry that its snapshot covers; 0 without one.
+    pub snapshot: Index,
+    /// The entry before the first of its log.
+    pub base: Index,
     /// The last entry of its log.
     pub last: Index,
     /// The last entry that is durable.
@@ -211,6 +303,7 @@ impl<'a> Request<'a> {
         let tail = match &self.body {
             RequestBody::Operate { operation, .. } => operation.command().len(),
             RequestBody::Query { query, .. } => query.0.len(),
+            RequestBody::Change { changes, .. } => changes.0.len(),
             _ => 0,
         };
         HEAD_BYTES_MAX + tail
@@ -243,6 +336,7 @@ impl<'a> Response<'a> {
         let tail = match &self.body {
             ResponseBody::Outcome(Outcome::Answered { answer, .. }) | ResponseBody::Answer(answer) => answer.0.len(),
             ResponseBody::NotExecuted { leader_address, .. } => leader_address.len(),
+            ResponseBody::Members { configuration, .. } => configuration.0.len(),
             _ => 0,
         };
         HEAD_BYTES_MAX + tail

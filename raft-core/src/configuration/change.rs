@@ -150,7 +150,7 @@ impl Configuration {
                     Suffrage::Learner => Suffrage::Joining,
                     Suffrage::Joining | Suffrage::Voter => return Err(ChangeError::Unchanged { id: *id }),
                     Suffrage::Witness => return Err(ChangeError::Witness { id: *id }),
-                    Suffrage::Leaving => return Err(ChangeError::NotMember { id: *id }),
+                    Suffrage::Leaving | Suffrage::LeavingWitness => return Err(ChangeError::NotMember { id: *id }),
                 };
             }
             MemberChange::Demote(id) => {
@@ -159,7 +159,7 @@ impl Configuration {
                     Suffrage::Voter | Suffrage::Joining => Suffrage::Learner,
                     Suffrage::Learner => return Err(ChangeError::Unchanged { id: *id }),
                     Suffrage::Witness => return Err(ChangeError::Witness { id: *id }),
-                    Suffrage::Leaving => return Err(ChangeError::NotMember { id: *id }),
+                    Suffrage::Leaving | Suffrage::LeavingWitness => return Err(ChangeError::NotMember { id: *id }),
                 };
             }
             MemberChange::Move { id, address } => self.changed(*id)?.address = address.clone(),
@@ -180,7 +180,9 @@ impl Configuration {
         }
         match member.suffrage {
             Suffrage::Learner | Suffrage::Joining | Suffrage::Witness => {}
-            Suffrage::Voter | Suffrage::Leaving => return Err(ChangeError::NotCaughtUp { id }),
+            Suffrage::Voter | Suffrage::Leaving | Suffrage::LeavingWitness => {
+                return Err(ChangeError::NotCaughtUp { id });
+            }
         }
         let most = u32::try_from(super::MEMBERS_MAX).unwrap_or(u32::MAX);
         let member = Member { outgoing_voter: false, ..member.clone() };
@@ -190,9 +192,10 @@ impl Configuration {
     fn remove(&mut self, id: NodeId) -> Result<(), ChangeError> {
         let member = self.changed(id)?;
         match member.suffrage {
-            Suffrage::Leaving => return Err(ChangeError::NotMember { id }),
+            Suffrage::Leaving | Suffrage::LeavingWitness => return Err(ChangeError::NotMember { id }),
             // It still votes in the configuration being left.
-            Suffrage::Voter | Suffrage::Witness => member.suffrage = Suffrage::Leaving,
+            Suffrage::Voter => member.suffrage = Suffrage::Leaving,
+            Suffrage::Witness => member.suffrage = Suffrage::LeavingWitness,
             Suffrage::Learner | Suffrage::Joining => self.members.retain(|member| member.id != id),
         }
         Ok(())
@@ -202,7 +205,7 @@ impl Configuration {
     #[must_use]
     pub fn leave(&self) -> Configuration {
         let mut next = self.clone();
-        next.members.retain(|member| member.suffrage != Suffrage::Leaving);
+        next.members.retain(|member| !member.is_leaving());
         for member in &mut next.members {
             member.outgoing_voter = false;
         }

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::entry::PAYLOAD_BYTES_MAX;
-use crate::types::Millis;
+use crate::types::{Index, Millis};
 
 /// The settings of a [`crate::raft::Raft`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,24 @@ pub struct Config {
     pub uncommitted_entries_max: u64,
     /// The most bytes of them.
     pub uncommitted_bytes_max: u64,
+    /// The most bytes of a snapshot sent to a follower and not yet acknowledged.
+    pub snapshot_inflight_bytes_max: u64,
+    /// When the oldest entry that a leader has not saved is as old as this, its disk has stalled, and
+    /// it hands over.
+    pub disk_stall_max: Millis,
+    /// The last entries of the log, up to this one, may have been lost: the storage found damage
+    /// there that it could not tell from a write that was torn, and cut it off. The node neither
+    /// votes nor campaigns, and nothing it acknowledges counts, until a leader of a later term than
+    /// that of its start has brought its log beyond this entry.
+    pub suspect_through: Option<Index>,
+    /// A snapshot is made when so many entries were applied since the last one.
+    pub snapshot_after_entries: u64,
+    /// A snapshot is made when the log behind the last one has so many bytes.
+    pub snapshot_after_bytes: u64,
+    /// The entries before a snapshot that are kept in the log, for followers that are a little behind.
+    pub snapshot_keep_entries: u64,
+    /// Replicas compare their states each time that so many entries were applied; 0 for never.
+    pub check_after_entries: u64,
     /// Where the jitter of elections begins; should differ between nodes and between starts.
     pub seed: u64,
 }
@@ -41,6 +59,13 @@ impl Default for Config {
             inflight_bytes_max: 16 << 20,
             uncommitted_entries_max: 1 << 16,
             uncommitted_bytes_max: 64 << 20,
+            snapshot_inflight_bytes_max: 1 << 20,
+            disk_stall_max: Millis(5_000),
+            suspect_through: None,
+            snapshot_after_entries: 1 << 20,
+            snapshot_after_bytes: 256 << 20,
+            snapshot_keep_entries: 1 << 12,
+            check_after_entries: 1 << 16,
             seed: 0,
         }
     }
@@ -67,6 +92,9 @@ impl Config {
             ("inflight_bytes_max", self.inflight_bytes_max),
             ("uncommitted_entries_max", self.uncommitted_entries_max),
             ("uncommitted_bytes_max", self.uncommitted_bytes_max),
+            ("snapshot_inflight_bytes_max", self.snapshot_inflight_bytes_max),
+            ("snapshot_after_entries", self.snapshot_after_entries),
+            ("snapshot_after_bytes", self.snapshot_after_bytes),
         ];
         match limits.into_iter().find(|(_, limit)| *limit == 0) {
             Some((name, _)) => Err(ConfigError::Zero { name }),

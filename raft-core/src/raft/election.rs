@@ -4,31 +4,74 @@
 use crate::entry::EntryKind;
 use crate::message::Round;
 use crate::raft::clock::ClusterClock;
+use crate::raft::event::{Event, Expulsion, StepDown};
+use crate::raft::membership::Peer;
 use crate::raft::progress::{Progress, Uncommitted};
-use crate::raft::role::{Election, Follower, Leader, Role};
+use crate::raft::role::{Election, Follower, Leader, LeaseMark, Role};
 use crate::raft::{Raft, Reply};
 use crate::storage::{HardState, Storage};
-use crate::types::{EntryId, Index, Millis, NodeId, Term};
+use crate::types::{EntryId, Index, Instant, Millis, NodeId, Term};
 
 impl<S: Storage, const NODES: usize> Raft<S, NODES> {
+    /// No leader was heard of for an election timeout.
+    pub(super) fn miss_leader(&mut self) {
+        if let Some(leader) = self.leader() {
+            self.tell(Event::LostLeader { leader });
+        }
+        if self.may_campaign() {
+            return self.begin_pre_vote();
+        }
+        let election_at = self.election_timeout();
+        self.role = Role::Follower(Follower { election_at, leader: None });
+    }
+
+    /// Whether this node may stand for election: as a voter, with entries to lead with.
+    pub(super) fn may_campaign(&self) -> bool {
+        self.expelled.is_none() && self.suspect.is_none() && self.membership.find(self.id).is_some_and(Peer::may_lead)
+    }
+
+    /// Whether this node's vote means something: it remembers all it ever acknowledged. Whether it
+    /// is a voter is for the candidate to know: this log may lack the change that made it one. But
+    /// an empty log is that of a node which nobody can count on yet, or one whose disk was wiped.
+    fn may_vote(&self) -> bool {
+        self.expelled.is_none() && self.suspect.is_none() && self.storage.last() != EntryId::ZERO
+    }
+
+    /// How long to wait for a leader. Who is outranked gives the others a chance to be first.
+    pub(super) fn election_timeout(&mut self) -> Instant {
+        let timeout = self.random.timeout(self.config.election_timeout);
+        let peers = self.membership.peers();
+        let own = self.membership.find(self.id).map_or(u8::MAX, |peer| peer.priority);
+        let outranked = peers.iter().any(|peer| peer.may_lead() && peer.priority > own);
+        let more = if outranked { self.config.election_timeout } else { Millis(0) };
+        self.now.after(timeout).after(more)
+    }
+
     /// Asks everybody whether they would vote, which changes nothing anywhere: a node that cannot
     /// win disturbs nobody and its term does not grow. Forgets the leader it had.
-    pub(super) fn begin_pre_vote(&mut self) {
+    fn begin_pre_vote(&mut self) {
         let mut election = Election::new(self.election_timeout());
         election.votes = self.with_own_vote(election.votes);
         self.role = Role::PreCandidate(election);
-        if self.quorum() == 1 {
-            self.campaign();
+        self.campaign_if_wanted();
+    }
+
+    fn campaign_if_wanted(&mut self) {
+        if let Role::PreCandidate(election) = &self.role
+            && self.is_won(&election.votes)
+        {
+            self.campaign(false);
         }
     }
 
     /// Asks everybody for their vote, in a new term. The requests go out, and the own vote counts,
-    /// once term and vote are durable.
-    fn campaign(&mut self) {
+    /// once term and vote are durable. `transfer`: the leader itself asked for it.
+    pub(super) fn campaign(&mut self, transfer: bool) {
         let term = self.term().next();
         self.storage.set_hard_state(HardState { term, vote: Some(self.id) });
-        self.replies = [None; NODES];
-        self.role = Role::Candidate(Election::new(self.election_timeout()));
+        self.replies.clear();
+        self.tell(Event::NewTerm { term });
+        self.role = Role::Candidate(Election { transfer, ..Election::new(self.election_timeout()) });
     }
 
     /// Begins anew, since nobody has won in time. But the own vote is waited for, however slow the
@@ -50,9 +93,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     }
 
     fn with_own_vote(&self, mut votes: [Option<bool>; NODES]) -> [Option<bool>; NODES] {
-        if let Some(own) = votes.get_mut(self.own_position()) {
-            *own = Some(true);
-        }
+        let own = self.membership.position(self.id).and_then(|position| votes.get_mut(position));
+        *own.expect("only a member campaigns") = Some(true);
         votes
     }
 
@@ -68,28 +110,28 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         }
     }
 
-    pub(super) fn on_pre_vote(&mut self, from: usize, asker: NodeId, term: Term, last: EntryId) {
-        let granted = term > self.term() && last >= self.storage.last() && !self.hears_leader(asker);
+    pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
+        let granted = self.may_vote() && term > self.term() && last >= self.storage.last() && !self.hears_leader(from);
         self.reply(from, Reply::PreVote { term, granted });
     }
 
-    pub(super) fn on_pre_vote_reply(&mut self, from: usize, term: Term, granted: bool) {
+    pub(super) fn on_pre_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
         let expected = if granted { self.term().next() } else { self.term() };
-        if let Role::PreCandidate(election) = &mut self.role
+        if let Some(position) = self.membership.position(from)
+            && let Role::PreCandidate(election) = &mut self.role
             && term == expected
-            && let Some(vote) = election.votes.get_mut(from)
+            && let Some(vote) = election.votes.get_mut(position)
         {
             *vote = Some(granted);
-            if count(&election.votes) >= self.quorum() {
-                self.campaign();
-            }
+            self.campaign_if_wanted();
         }
     }
 
-    pub(super) fn on_vote(&mut self, from: usize, candidate: NodeId, last: EntryId) {
+    pub(super) fn on_vote(&mut self, candidate: NodeId, last: EntryId) {
         let HardState { term, vote } = self.storage.hard_state();
         // Candidates and leaders are not free: they voted for themselves.
-        let granted = vote.is_none_or(|voted| voted == candidate) && last >= self.storage.last();
+        let free = vote.is_none_or(|voted| voted == candidate);
+        let granted = self.may_vote() && free && last >= self.storage.last();
         if granted {
             self.storage.set_hard_state(HardState { term, vote: Some(candidate) });
             let election_at = self.election_timeout();
@@ -98,14 +140,15 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
                 _ => self.role = Role::Follower(Follower { election_at, leader: None }),
             }
         }
-        self.reply(from, Reply::Vote { term, granted });
+        self.reply(candidate, Reply::Vote { term, granted });
     }
 
-    pub(super) fn on_vote_reply(&mut self, from: usize, granted: bool) {
+    pub(super) fn on_vote_reply(&mut self, from: NodeId, granted: bool) {
+        let Some(position) = self.membership.position(from) else { return };
         if let Role::Candidate(election) = &self.role {
-            let (mut votes, asked) = (election.votes, election.asked.get(from) == Some(&true));
+            let (mut votes, asked) = (election.votes, election.asked.get(position) == Some(&true));
             // Nobody is asked, and so nobody answers, before the own vote is durable.
-            if asked && let Some(vote) = votes.get_mut(from) {
+            if asked && let Some(vote) = votes.get_mut(position) {
                 // The first answer stands: a member does not change its vote within a term.
                 *vote = vote.or(Some(granted));
                 self.tally(votes);
@@ -113,12 +156,15 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         }
     }
 
+    fn is_won(&self, votes: &[Option<bool>; NODES]) -> bool {
+        self.membership.agree(|position, _| votes.get(position) == Some(&Some(true)))
+    }
+
     fn tally(&mut self, votes: [Option<bool>; NODES]) {
-        let won = count(&votes) >= self.quorum();
         if let Role::Candidate(election) = &mut self.role {
             election.votes = votes;
         }
-        if won {
+        if self.is_won(&votes) {
             self.lead();
         }
     }
@@ -127,34 +173,54 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// entries of earlier terms are committed (section 5.4.2; dissertation, section 6.4).
     fn lead(&mut self) {
         assert!(self.hard_state_is_saved(), "votes are counted when the own one is durable");
-        let last = self.storage.last();
+        let (last, now) = (self.storage.last(), self.now);
         let step_max = Millis(self.config.election_timeout.0.saturating_mul(2));
-        let clock = ClusterClock::new(self.storage.last_time(), self.now, step_max);
+        let clock = ClusterClock::new(self.storage.last_time(), now, step_max);
+        let commit_from = self.lease.map_or(now, |lease| self.taken_at.after(lease.wait()));
         self.role = Role::Leader(Leader {
             term_start: Index::ZERO,
             clock,
-            heartbeat_at: self.now.after(self.config.heartbeat_interval),
-            followers: core::array::from_fn(|_| Progress::new(last.index, self.now)),
+            heartbeat_at: now.after(self.config.heartbeat_interval),
+            followers: core::array::from_fn(|_| Progress::new(last.index, now)),
             uncommitted: Uncommitted::default(),
             // The first append of a term carries round 1, so that its answer shows contact.
             round: Round(1),
             round_used: false,
             round_confirmed: Round(0),
+            reads_asked: false,
+            transfer: None,
+            hand_over_at: now,
+            unsaved: None,
+            lease: LeaseMark { pending: None, until: Instant(0), commit_from },
         });
         self.elections_won = self.elections_won.saturating_add(1);
+        let term = self.term();
         match self.append_as_leader(EntryKind::Noop, &[]) {
             Ok(start) => {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.term_start = start.index;
                 }
+                self.tell(Event::BecameLeader { term, start: start.index });
                 self.advance_commit();
             }
             // Without room for one entry it cannot lead; somebody else may.
-            Err(_) => self.follow_term(self.term()),
+            Err(_) => self.follow_term(term, StepDown::NoSpace),
         }
     }
-}
 
-fn count(votes: &[Option<bool>]) -> usize {
-    votes.iter().filter(|&&vote| vote == Some(true)).count()
+    /// Takes note that this node takes part in nothing any more, if the one who says so can know.
+    pub(super) fn on_expelled(&mut self, from: NodeId, reason: Expulsion) {
+        let holds = match reason {
+            Expulsion::Removed { by } => by.index > self.membership.entry.index,
+            // What is committed here may have been compacted, and was not forgotten.
+            Expulsion::Forgot { acknowledged: EntryId { term, index } } => {
+                index > self.commit && self.storage.term(index) != Some(term)
+            }
+        };
+        if holds && self.membership.find(from).is_some() && self.expelled.is_none() {
+            self.expelled = Some(reason);
+            self.tell(Event::Expelled { reason });
+            self.follow_term(self.term(), StepDown::Removed);
+        }
+    }
 }

@@ -1,11 +1,15 @@
-//! Following a leader: taking its entries, and asking it about reads (Raft paper, section 5.3).
+//! Following a leader: taking its entries, and with them its configurations (Raft paper, section
+//! 5.3; dissertation, section 4.1).
 
-use crate::entry::Records;
-use crate::message::{ReadTicket, Rejection, Round};
+use crate::configuration::Configuration;
+use crate::entry::{Entry, EntryKind, Records};
+use crate::message::{Rejection, Round};
+use crate::raft::event::{Event, Expulsion};
+use crate::raft::membership::{Membership, TooMany};
 use crate::raft::role::{Follower, Following, Role};
 use crate::raft::{Raft, StepError};
 use crate::storage::Storage;
-use crate::types::{EntryId, Index, NodeId};
+use crate::types::{EntryId, Index, NodeId, Term};
 
 /// The most entries that one rejected append makes a node look at: a worse hint costs one more
 /// exchange, and never safety.
@@ -34,7 +38,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             _ => (Index::ZERO, Some(Rejection { previous: previous.index, hint: self.hint(previous) })),
         };
         // Only entries that this leader's log is known to share are committed by its word.
-        self.commit = self.commit.max(commit.min(known_to_match));
+        self.commit_to(commit.min(known_to_match));
+        self.trust_again(known_to_match);
         let following = self.following_mut().expect("this leader was just heard");
         following.matched = following.matched.max(known_to_match);
         following.round = following.round.max(round);
@@ -42,12 +47,34 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok(())
     }
 
+    /// Entries up to `index` are committed, if they were not before.
+    pub(super) fn commit_to(&mut self, index: Index) {
+        self.commit = self.commit.max(index);
+        let entry = self.membership.entry;
+        if entry != self.configured && entry.index <= self.commit {
+            self.configured = entry;
+            self.tell(Event::ConfigurationCommitted { entry, joint: self.membership.is_joint() });
+        }
+    }
+
+    /// A log that may have lost entries is trusted again when a leader of a later term than that in
+    /// which it may have acknowledged them has brought it beyond them.
+    fn trust_again(&mut self, matched: Index) {
+        if self.suspect.is_some_and(|(through, term)| matched >= through && self.term() > term) {
+            self.suspect = None;
+        }
+    }
+
     /// Notes that `from` leads this term and is alive.
-    fn hear(&mut self, from: NodeId) -> Result<(), StepError> {
+    pub(super) fn hear(&mut self, from: NodeId) -> Result<(), StepError> {
+        let term = self.term();
         if let Some(leader) = self.leader()
             && leader != from
         {
-            return Err(StepError::SecondLeader { from, term: self.term() });
+            return Err(StepError::SecondLeader { from, term });
+        }
+        if let Some(Expulsion::Removed { .. }) = self.expelled {
+            self.expelled = None; // It was added again.
         }
         let (now, election_at) = (self.now, self.election_timeout());
         match &mut self.role {
@@ -58,9 +85,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             _ => {
                 let mut following = Following::new(from, now);
                 // Reads begun under this leader before it was lost sight of go on.
-                following.read_wanted =
-                    (self.last_ticket_term == self.storage.hard_state().term).then_some(self.last_ticket);
+                following.read_wanted = (self.last_ticket_term == term).then_some(self.last_ticket);
                 self.role = Role::Follower(Follower { election_at, leader: Some(following) });
+                self.tell(Event::Follows { term, leader: from });
             }
         }
         Ok(())
@@ -75,11 +102,16 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             match self.storage.term(header.index) {
                 Some(term) if term == header.term => {}
                 here => {
+                    let membership = self.members_in(&entry)?;
                     if here.is_some() {
                         self.drop_from(header.id())?;
                     }
                     if self.storage.append(header, &[entry.payload]).is_err() {
                         break; // No room: the leader sends the rest again.
+                    }
+                    self.taken_at = self.now;
+                    if let Some(membership) = membership {
+                        self.adopt_members(membership);
                     }
                 }
             }
@@ -88,12 +120,35 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok(matched)
     }
 
+    /// The members in a configuration's entry; none in another.
+    fn members_in(&self, entry: &Entry<'_>) -> Result<Option<Membership<NODES>>, StepError> {
+        if entry.header.kind != EntryKind::Configuration {
+            return Ok(None);
+        }
+        let index = entry.header.index;
+        let configuration =
+            Configuration::decode(entry.payload).map_err(|error| StepError::Configuration { index, error })?;
+        let membership = Membership::new(entry.header.id(), &configuration)
+            .map_err(|TooMany(members)| StepError::TooManyMembers { members, most: NODES })?;
+        Ok(Some(membership))
+    }
+
+    /// The configuration was appended, and holds from now on (dissertation, section 4.1).
+    pub(super) fn adopt_members(&mut self, membership: Membership<NODES>) {
+        let (entry, joint) = (membership.entry, membership.is_joint());
+        self.previous = Some(core::mem::replace(&mut self.membership, membership));
+        self.tell(Event::ConfigurationAppended { entry, joint });
+    }
+
     /// Drops the entry that `found` contradicts, and all behind it.
     fn drop_from(&mut self, found: EntryId) -> Result<(), StepError> {
         if found.index <= self.commit {
             return Err(StepError::ContradictsCommitted { found, commit: self.commit });
         }
         let last = found.index.previous();
+        if self.membership.entry.index > last {
+            self.drop_members(found)?;
+        }
         self.storage.truncate(last);
         if self.saved.through.index > last {
             let term = self.storage.term(last).expect("the entry before a dropped one is held");
@@ -102,35 +157,27 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok(())
     }
 
+    /// Goes back to the members of before, since their change is about to be dropped. It is at most
+    /// one change: each is appended only when the one before it is committed.
+    fn drop_members(&mut self, found: EntryId) -> Result<(), StepError> {
+        let earlier = self.previous.as_ref().is_some_and(|previous| previous.entry.index < found.index);
+        let previous = self.previous.take_if(|_| earlier).ok_or(StepError::DropsConfigurations { found })?;
+        let back_to = previous.entry;
+        let entry = core::mem::replace(&mut self.membership, previous).entry;
+        self.tell(Event::ConfigurationDropped { entry, back_to });
+        Ok(())
+    }
+
     /// The last entry at or before `previous` that this log and one with `previous` can share.
     fn hint(&self, previous: EntryId) -> EntryId {
         let start = previous.index.min(self.storage.last().index);
         last_of_term_at_most(&self.storage, previous.term, start)
     }
-
-    pub(super) fn on_read_reply(&mut self, from: NodeId, ticket: ReadTicket, index: Index) {
-        let (last_ticket, applied) = (self.last_ticket, self.applied);
-        if let Some(following) = self.following_mut()
-            && following.leader == from
-            && ticket <= last_ticket
-            && following.read_asked.is_some_and(|(asked, _)| ticket <= asked)
-            && following.read_confirmed.is_none_or(|(confirmed, _)| ticket > confirmed)
-        {
-            if let Some((before, reached)) = following.read_confirmed.replace((ticket, index))
-                && reached <= applied
-            {
-                following.read_reached = Some(before);
-            }
-            if following.read_wanted.is_some_and(|wanted| wanted <= ticket) {
-                following.read_wanted = None;
-            }
-        }
-    }
 }
 
 /// The last entry at or before `from` whose term is at most `term`, or one after it if that is
 /// far away.
-pub(super) fn last_of_term_at_most<S: Storage>(storage: &S, term: crate::types::Term, from: Index) -> EntryId {
+pub(super) fn last_of_term_at_most<S: Storage>(storage: &S, term: Term, from: Index) -> EntryId {
     let base = storage.base();
     let mut index = from;
     for _ in 0..HINT_STEPS_MAX {

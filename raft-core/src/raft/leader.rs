@@ -1,35 +1,52 @@
-//! Leading: proposing, counting acknowledgements, committing, confirming reads (Raft paper,
-//! sections 5.3 and 5.4; dissertation, sections 6.2 and 6.4).
+//! Leading: proposing, counting acknowledgements, committing, and knowing when to stop (Raft
+//! paper, sections 5.3 and 5.4; dissertation, section 6.2).
 
 use crate::entry::{EntryHeader, EntryKind};
-use crate::message::{ProposeError, ReadTicket, Rejection, Round};
+use crate::message::{ProposeError, Rejection, Round};
+use crate::raft::event::{Event, StepDown, TransferReason};
 use crate::raft::follower::last_of_term_at_most;
-use crate::raft::role::{Follower, Leader, Role};
-use crate::raft::{Raft, ReadId, ReadKind, ReadState, Ready, StepError};
+use crate::raft::progress::{Progress, ProgressState};
+use crate::raft::role::Role;
+use crate::raft::{Raft, Ready, StepError};
 use crate::storage::Storage;
-use crate::types::{ClusterTime, EntryId, Index, Instant};
+use crate::types::{ClusterTime, EntryId, Index, Instant, NodeId};
 
 impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// Appends an entry whose payload is `parts`, one behind the other, if this node leads. The
-    /// entry may still be lost; it is decided when an entry at its index is applied.
+    /// entry may still be lost; it is decided when an entry at its index is applied. Members are
+    /// changed by [`Raft::change_members`] instead.
     ///
     /// # Errors
     /// [`ProposeError`]: nothing was appended.
+    ///
+    /// # Panics
+    /// For entries that only the core itself may make: configurations and stripped ones.
     pub fn propose(
         &mut self,
         now: Instant,
         kind: EntryKind,
         parts: &[&[u8]],
     ) -> Result<(EntryId, Ready<'_, S, NODES>), ProposeError> {
+        assert!(!matches!(kind, EntryKind::Configuration | EntryKind::Stripped), "only the core makes such entries");
         self.now = self.now.max(now);
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         if bytes > self.config.entry_bytes_max {
             let limit = u32::try_from(self.config.entry_bytes_max).unwrap_or(u32::MAX);
             return Err(ProposeError::TooLong { limit });
         }
+        self.accepts(bytes)?;
+        let id = self.append_as_leader(kind, parts)?;
+        Ok((id, self.ready()))
+    }
+
+    /// Whether an entry of so many bytes may be appended now.
+    pub(super) fn accepts(&self, bytes: usize) -> Result<(), ProposeError> {
         let Role::Leader(leader) = &self.role else {
             return Err(ProposeError::NotLeader { leader: self.leader() });
         };
+        if let Some(transfer) = leader.transfer {
+            return Err(ProposeError::Transferring { to: transfer.to, within: transfer.until.since(self.now) });
+        }
         let (entries, under_way) = (self.storage.last().index.since(self.commit), leader.uncommitted.bytes());
         // One entry alone may be over the limit of bytes, or it could never be appended.
         if entries >= self.config.uncommitted_entries_max
@@ -37,8 +54,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         {
             return Err(ProposeError::Busy);
         }
-        let id = self.append_as_leader(kind, parts)?;
-        Ok((id, self.ready()))
+        Ok(())
     }
 
     pub(super) fn append_as_leader(&mut self, kind: EntryKind, parts: &[&[u8]]) -> Result<EntryId, ProposeError> {
@@ -52,6 +68,10 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         self.storage.append(&header, parts).map_err(|_| ProposeError::NoSpace)?;
         let limit = self.config.uncommitted_bytes_max;
         leader.uncommitted.appended(id, header.payload_bytes() as u64, limit);
+        leader.unsaved.get_or_insert((id.index, now));
+        if self.lease.is_some() {
+            leader.lease.pending.get_or_insert((id.index, now));
+        }
         Ok(id)
     }
 
@@ -74,27 +94,46 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
 
     pub(super) fn on_append_reply(
         &mut self,
-        from: usize,
+        from: NodeId,
         round: Round,
         matched: Index,
         rejected: Option<Rejection>,
     ) -> Result<(), StepError> {
-        let last = self.storage.last().index;
+        let (last, base) = (self.storage.last().index, self.storage.base().index);
+        let (now, timeout) = (self.now, self.config.election_timeout);
+        let Some(position) = self.membership.position(from) else { return Ok(()) };
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
         if matched > last || round > leader.round {
             return Err(StepError::NeverSent);
         }
-        let Some(follower) = leader.followers.get_mut(from) else { return Ok(()) };
-        follower.heard_at = self.now;
+        let Some(follower) = leader.followers.get_mut(position) else { return Ok(()) };
+        follower.heard_at = now;
         follower.round_heard = follower.round_heard.max(round);
+        if let Some(Rejection { hint, .. }) = rejected
+            && follower.lacks(hint.index, round)
+        {
+            follower.forgot = true;
+            let event = Event::PeerForgot { peer: from, matched: follower.matched, has: hint.index };
+            self.tell(event);
+            return Ok(());
+        }
+        let was_sent_a_snapshot = matches!(follower.state, ProgressState::Snapshot(_));
         let news = match rejected {
-            None => follower.acknowledged(matched),
-            Some(_) => follower.acknowledged_in_part(matched),
+            None => follower.acknowledged(matched, base),
+            Some(_) => follower.acknowledged_in_part(matched, base),
         };
+        if news {
+            follower.matched_round = round;
+        }
+        follower.catch_up.acknowledged(follower.matched, last, now, timeout);
         if let Some(rejection) = rejected {
             let storage = &self.storage;
             let agree = || last_of_term_at_most(storage, rejection.hint.term, rejection.hint.index.min(last)).index;
             follower.rejected(rejection.previous, agree);
+        }
+        if was_sent_a_snapshot && follower.is_replicating() {
+            let event = Event::SnapshotSent { to: from, matched: follower.matched };
+            self.tell(event);
         }
         if news {
             self.advance_commit();
@@ -107,145 +146,96 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// committed too (Raft paper, figure 8 and section 5.4.2).
     pub(super) fn advance_commit(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
-        let own = self.own_position();
-        let matched = |(position, follower): (usize, &crate::raft::progress::Progress)| {
-            if position == own { self.saved.through.index } else { follower.matched }
-        };
-        let mut held: heapless::Vec<Index, NODES> =
-            leader.followers.iter().enumerate().take(self.members.len()).map(matched).collect();
-        held.sort_unstable();
-        let by_quorum = held.get(self.members.len() - self.quorum()).copied().unwrap_or_default();
-        if by_quorum > self.commit && self.storage.term(by_quorum) == Some(self.term()) {
-            self.commit = by_quorum;
+        if self.now < leader.lease.commit_from {
+            return; // An earlier leader may still answer reads by its lease.
+        }
+        let (own, saved, followers) = (self.id, self.saved.through.index, &leader.followers);
+        let by_quorum = self.membership.reached(|position, peer| match followers.get(position) {
+            _ if peer.id == own => saved,
+            Some(follower) if !follower.forgot => follower.matched,
+            _ => Index::ZERO,
+        });
+        if by_quorum > self.commit
+            && by_quorum >= leader.term_start
+            && self.storage.term(by_quorum) == Some(self.term())
+        {
+            self.commit_to(by_quorum);
+            let lease = self.lease;
             if let Role::Leader(leader) = &mut self.role {
                 leader.uncommitted.committed(by_quorum);
+                if let (Some(lease), Some((index, appended))) = (lease, leader.lease.pending)
+                    && index <= by_quorum
+                {
+                    leader.lease.until = appended.after(lease.duration);
+                    leader.lease.pending = None;
+                }
             }
+            self.finish_change();
+        }
+    }
+
+    /// Notes that the log is saved so far.
+    pub(super) fn note_saved(&mut self) {
+        let (saved, last, now) = (self.saved.through.index, self.storage.last().index, self.now);
+        if let Role::Leader(leader) = &mut self.role
+            && leader.unsaved.is_some_and(|(index, _)| index <= saved)
+        {
+            // What is left was appended since, so this is not too early.
+            leader.unsaved = (saved < last).then_some((last, now));
+        }
+    }
+
+    /// What a leader does as time passes.
+    pub(super) fn tick_leader(&mut self) {
+        self.give_up_transfer();
+        if self.lease.is_some() {
+            self.advance_commit();
+        }
+        if let Role::Leader(leader) = &self.role
+            && self.now >= leader.heartbeat_at
+        {
+            self.heartbeat();
         }
     }
 
     /// A new round, which shows both sides that they are alive; and the end of leading if a
     /// quorum was not heard for the shortest election timeout (dissertation, section 6.2).
-    pub(super) fn heartbeat(&mut self) {
-        let heard = self.count_followers(|now, timeout, follower| now.since(follower.heard_at) < timeout);
-        if heard < self.quorum() {
-            self.follow_term(self.term());
-            return;
-        }
-        let at = self.now.after(self.config.heartbeat_interval);
-        if let Role::Leader(leader) = &mut self.role {
-            leader.heartbeat_at = at;
-            leader.begin_round();
-        }
-    }
-
-    /// How many members, the leader included, the condition holds for.
-    fn count_followers(
-        &self,
-        holds: impl Fn(Instant, crate::types::Millis, &crate::raft::progress::Progress) -> bool,
-    ) -> usize {
-        let Role::Leader(leader) = &self.role else { return 0 };
-        let (own, timeout) = (self.own_position(), self.config.election_timeout);
-        let followers = leader.followers.iter().enumerate().take(self.members.len());
-        followers.filter(|&(position, follower)| position == own || holds(self.now, timeout, follower)).count()
-    }
-
-    /// Begins a linearizable read. Reads begun together share one exchange with a quorum.
-    ///
-    /// # Errors
-    /// [`ProposeError::NotLeader`] if there is no leader to ask; [`ProposeError::NotReady`] if
-    /// this node leads and nothing of its term is committed yet.
-    pub fn read(&mut self, now: Instant) -> Result<(ReadId, Ready<'_, S, NODES>), ProposeError> {
-        self.now = self.now.max(now);
-        let (term, commit) = (self.term(), self.commit);
-        let kind = match &mut self.role {
-            Role::Leader(leader) if commit < leader.term_start => return Err(ProposeError::NotReady),
-            Role::Leader(leader) => {
-                // A message that is under way was sent before this read: it cannot confirm it.
-                if leader.round_used {
-                    leader.begin_round();
-                }
-                ReadKind::Leader { round: leader.round, index: commit }
-            }
-            Role::Follower(Follower { leader: Some(following), .. }) => {
-                self.last_ticket = ReadTicket(self.last_ticket.0.wrapping_add(1));
-                self.last_ticket_term = term;
-                following.read_wanted = Some(self.last_ticket);
-                ReadKind::Follower(self.last_ticket)
-            }
-            _ => return Err(ProposeError::NotLeader { leader: None }),
-        };
-        self.confirm_reads();
-        Ok((ReadId { term, kind }, self.ready()))
-    }
-
-    /// What has become of a read. Once it is ready it stays so while this node leads, or follows
-    /// the same leader.
-    #[must_use]
-    pub fn read_state(&self, read: ReadId) -> ReadState {
-        let confirmed = match (&self.role, read.kind) {
-            _ if read.term != self.term() => return ReadState::Lost,
-            (Role::Leader(leader), ReadKind::Leader { round, index }) if round <= leader.round_confirmed => index,
-            (Role::Leader(_), ReadKind::Leader { .. }) => return ReadState::Waiting,
-            (Role::Follower(Follower { leader: Some(following), .. }), ReadKind::Follower(ticket)) => {
-                match following.read_confirmed {
-                    _ if following.read_reached.is_some_and(|reached| ticket <= reached) => return ReadState::Ready,
-                    Some((confirmed, index)) if ticket <= confirmed => index,
-                    _ => return ReadState::Waiting,
-                }
-            }
-            _ => return ReadState::Lost,
-        };
-        if self.applied >= confirmed { ReadState::Ready } else { ReadState::Waiting }
-    }
-
-    pub(super) fn on_read_request(&mut self, from: usize, ticket: ReadTicket) {
+    fn heartbeat(&mut self) {
+        let (own, now, timeout) = (self.id, self.now, self.config.election_timeout);
         let Role::Leader(leader) = &mut self.role else { return };
-        if leader.round_used {
-            leader.begin_round();
+        let heard = |follower: &Progress| !follower.forgot && now.since(follower.heard_at) < timeout;
+        let followers = &leader.followers;
+        if !self.membership.agree(|position, peer| peer.id == own || followers.get(position).is_some_and(heard)) {
+            return self.follow_term(self.term(), StepDown::LostQuorum);
         }
-        let round = leader.round;
-        if let Some(follower) = leader.followers.get_mut(from) {
-            follower.heard_at = self.now;
-            follower.read = Some((ticket, round));
-        }
-        self.confirm_reads();
+        leader.heartbeat_at = now.after(self.config.heartbeat_interval);
+        leader.begin_round();
+        // A change that could not be finished, for want of room or because of a transfer, is now.
+        self.finish_change();
+        self.promote_joining();
+        self.hand_over_if_wanted();
     }
 
-    /// Confirms the rounds that a quorum has answered.
-    pub(super) fn confirm_reads(&mut self) {
+    /// Hands over if this node's disk has stalled, or a member with a higher priority has caught up.
+    fn hand_over_if_wanted(&mut self) {
+        let (now, last, commit) = (self.now, self.storage.last().index, self.commit);
         let Role::Leader(leader) = &self.role else { return };
-        if self.commit < leader.term_start {
+        if leader.transfer.is_some() || now < leader.hand_over_at || commit < leader.term_start {
             return;
         }
-        let own = self.own_position();
-        let round = |(position, follower): (usize, &crate::raft::progress::Progress)| {
-            if position == own { leader.round } else { follower.round_heard }
-        };
-        let mut heard: heapless::Vec<Round, NODES> =
-            leader.followers.iter().enumerate().take(self.members.len()).map(round).collect();
-        heard.sort_unstable();
-        let by_quorum = heard.get(self.members.len() - self.quorum()).copied().unwrap_or_default();
-        let (commit, quorum_is_self) = (self.commit, self.quorum() == 1);
-        if let Role::Leader(leader) = &mut self.role
-            && (by_quorum > leader.round_confirmed || quorum_is_self)
-        {
-            leader.round_confirmed = by_quorum;
-            for follower in &mut leader.followers {
-                if let Some((ticket, round)) = follower.read
-                    && round <= by_quorum
-                {
-                    follower.read_reply = Some((ticket, commit));
-                    follower.read = None;
-                }
+        let stalled = leader.unsaved.filter(|&(_, since)| now.since(since) >= self.config.disk_stall_max);
+        if let Some((_, since)) = stalled {
+            self.tell(Event::DiskStalled { unsaved_for: now.since(since) });
+            if let Some(to) = self.best_successor(|_, _| true) {
+                self.begin_transfer(to, TransferReason::DiskStalled);
             }
+            return;
         }
-    }
-}
-
-impl<const NODES: usize> Leader<NODES> {
-    /// Begins a round: messages formed from now on carry it.
-    pub(super) fn begin_round(&mut self) {
-        self.round = Round(self.round.0.saturating_add(1));
-        self.round_used = false;
+        let own = self.membership.find(self.id).map_or(u8::MAX, |peer| peer.priority);
+        let near = last.since(commit);
+        let higher = self.best_successor(|peer, follower| peer.priority > own && last.since(follower.matched) <= near);
+        if let Some(to) = higher {
+            self.begin_transfer(to, TransferReason::Priority);
+        }
     }
 }

@@ -8,161 +8,125 @@
 //! Nothing that is unsafe to send is ever handed out: while the hard state is not durable nothing
 //! is, and an acknowledgement covers no more of the log than is durable.
 
+mod change;
 mod clock;
 pub mod config;
 mod election;
+pub mod event;
 mod follower;
+mod install;
 mod leader;
+mod membership;
 mod progress;
+mod read;
 mod ready;
 mod role;
+mod snapshot;
+mod start;
 mod status;
+mod transfer;
 
 use heapless::Vec;
 use thiserror::Error;
 
 use crate::client::protocol::RoleName;
-use crate::configuration::Configuration;
-use crate::message::{Body, Message, ReadTicket, Round};
-use crate::raft::config::{Config, ConfigError};
+use crate::configuration::{ConfigurationError, Lease};
+use crate::message::{Body, Message, ReadTicket};
+use crate::raft::config::Config;
+use crate::raft::event::{Event, Events, Expulsion, SnapshotRefusal, StepDown};
+use crate::raft::install::Draft;
+use crate::raft::membership::{Membership, Peer};
+use crate::raft::progress::{Progress, ProgressState};
 use crate::raft::role::{Follower, Following, Role};
 use crate::random::Random;
 use crate::storage::{HardState, Saved, Storage};
-use crate::types::{EntryId, Index, Instant, NodeId, Term};
+use crate::types::{ClusterId, EntryId, Index, Instant, NodeId, Term};
 
+pub use change::ChangeMembersError;
+pub use read::{ReadId, ReadState};
 pub use ready::Ready;
-pub use status::{PeerStatus, Status};
+pub use start::NewError;
+pub use status::{PeerStatus, Replication, Status};
+pub use transfer::TransferError;
 
-/// A message owed to a member, formed when its link can take one. A newer one takes the place of
-/// an older: that is as if the older had been lost, and no member waits for two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The most terms that a message may be ahead: no cluster holds so many elections, and whoever
+/// could make others take over a term near the last one would end all elections for ever.
+const TERMS_AHEAD_MAX: u64 = 1 << 40;
+
+/// A message owed to a node, formed when its link can take one. A newer one takes the place of
+/// an older: that is as if the older had been lost, and no node waits for two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Reply {
-    /// Whether this node would vote for the member in that term.
+    /// Whether this node would vote for it in that term.
     PreVote { term: Term, granted: bool },
     /// Whether it does, in that term.
     Vote { term: Term, granted: bool },
-    /// The member's append was of an earlier term.
+    /// Its append was of an earlier term.
     Outdated,
+    /// It takes part in nothing any more.
+    Expelled(Expulsion),
 }
 
-/// One replica's part in consensus, over a log `S`, in a cluster of at most `NODES` members.
+/// One replica's part in consensus, over a log `S`, in a cluster of at most `NODES` members, those
+/// that are joining and leaving included.
 ///
 /// Inputs: [`tick`](Raft::tick), [`step`](Raft::step), [`propose`](Raft::propose),
-/// [`read`](Raft::read), [`saved`](Raft::saved), [`applied`](Raft::applied). Everything else only
-/// looks. Handle each [`Ready`] in this order: save what [`Ready::to_save`] tells after (leaders)
-/// or before (it makes no difference to safety) forming messages, then apply.
+/// [`change_members`](Raft::change_members), [`transfer`](Raft::transfer), [`read`](Raft::read),
+/// [`saved`](Raft::saved), [`applied`](Raft::applied), [`restored`](Raft::restored). Everything
+/// else only looks. Handle each [`Ready`] in this order: save what [`Ready::to_save`] tells after
+/// (leaders) or before (it makes no difference to safety) forming messages, then restore, then apply.
 ///
 /// Invariants: `applied <= commit <= last`, `applied <= saved <= last`, the term never goes down,
 /// and one vote is given in each.
 #[derive(Clone, Debug)]
 pub struct Raft<S, const NODES: usize> {
     id: NodeId,
+    cluster: ClusterId,
     config: Config,
     storage: S,
-    /// All members, this one included, in the order of their ids.
-    members: Vec<NodeId, NODES>,
+    /// The members of the latest configuration in the log, committed or not.
+    membership: Membership<NODES>,
+    /// Those of the configuration before, which hold again if the latest is dropped.
+    previous: Option<Membership<NODES>>,
+    /// The latest configuration whose commitment has been noticed.
+    configured: EntryId,
+    lease: Option<Lease>,
     now: Instant,
     random: Random,
     saved: Saved,
     commit: Index,
     applied: Index,
+    /// Whether the state machine is to be made anew from the latest snapshot.
+    restore: bool,
     role: Role<NODES>,
-    replies: [Option<Reply>; NODES],
+    /// Whom an answer is owed, members or not.
+    replies: Vec<(NodeId, Reply), NODES>,
+    /// A snapshot that is arriving. It goes on across leaders.
+    draft: Option<Draft>,
+    /// When an entry of another leader was taken last, or this node started.
+    taken_at: Instant,
     /// The latest read begun as a follower, and the term in which it was.
     last_ticket: ReadTicket,
     last_ticket_term: Term,
+    /// Why the node takes part in nothing any more.
+    expelled: Option<Expulsion>,
+    /// The end of a log that may have lost entries, and the term of the start.
+    suspect: Option<(Index, Term)>,
     elections_won: u64,
-}
-
-/// A read that waits for its leader to be confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ReadId {
-    term: Term,
-    kind: ReadKind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum ReadKind {
-    /// When a quorum has answered the round, the leader still led when it had committed so much.
-    Leader { round: Round, index: Index },
-    /// The leader was asked about this read, or will be.
-    Follower(ReadTicket),
-}
-
-/// What has become of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ReadState {
-    /// The leader has not been confirmed yet, or its entries have not been applied.
-    Waiting,
-    /// The state machine may be queried.
-    Ready,
-    /// There is no such leader any more: begin anew.
-    Lost,
+    events: Events,
 }
 
 impl<S: Storage, const NODES: usize> Raft<S, NODES> {
-    /// A node that starts, or starts again, with what its storage holds, as a follower.
-    ///
-    /// All that is in the storage's view must be durable already.
-    ///
-    /// # Errors
-    /// Says what in the settings, the configuration or the storage does not fit.
-    pub fn new(
-        id: NodeId,
-        config: Config,
-        configuration: &Configuration,
-        mut storage: S,
-        now: Instant,
-    ) -> Result<Raft<S, NODES>, NewError<S::Error>> {
-        const { assert!(NODES > 0, "a cluster has at least one member") };
-        config.check()?;
-        if configuration.member(id).is_none() {
-            return Err(NewError::NotMember { id });
-        }
-        let mut members = Vec::new();
-        for member in configuration.members() {
-            let too_many = NewError::TooManyMembers { members: configuration.members().len(), most: NODES };
-            members.push(member.id).map_err(|_| too_many)?;
-        }
-        let saved = storage.saved().map_err(NewError::Storage)?;
-        let durable = Saved { hard_state: storage.hard_state(), through: storage.last() };
-        if saved != durable || durable.through.index < Index::FIRST {
-            return Err(NewError::NotSaved);
-        }
-        let mut random = Random::new(config.seed);
-        let last_ticket = ReadTicket(random.next() >> 1);
-        let election_at = now.after(random.timeout(config.election_timeout));
-        let raft = Raft {
-            id,
-            config,
-            members,
-            now,
-            random,
-            saved,
-            // Every member begins with entry 1, so that it is committed without a leader.
-            commit: Index::FIRST.max(storage.base().index),
-            applied: storage.base().index,
-            role: Role::Follower(Follower { election_at, leader: None }),
-            replies: [None; NODES],
-            last_ticket,
-            last_ticket_term: Term::ZERO,
-            elections_won: 0,
-            storage,
-        };
-        raft.check_invariants();
-        Ok(raft)
-    }
-
     /// Time has passed: it is `now`. Call it at [`Raft::deadline`], or earlier, or as often as it
     /// pleases; one call begins at most one election, however late it comes.
     pub fn tick(&mut self, now: Instant) -> Ready<'_, S, NODES> {
         self.now = self.now.max(now);
         match &self.role {
-            Role::Follower(follower) if self.now >= follower.election_at => self.begin_pre_vote(),
+            Role::Follower(follower) if self.now >= follower.election_at => self.miss_leader(),
             Role::PreCandidate(election) | Role::Candidate(election) if self.now >= election.again_at => {
                 self.give_up_election();
             }
-            Role::Leader(leader) if self.now >= leader.heartbeat_at => self.heartbeat(),
+            Role::Leader(_) => self.tick_leader(),
             _ => {}
         }
         self.ready()
@@ -174,46 +138,60 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         match &self.role {
             Role::Follower(follower) => follower.election_at,
             Role::PreCandidate(election) | Role::Candidate(election) => election.again_at,
-            Role::Leader(leader) => leader.heartbeat_at,
+            Role::Leader(leader) => {
+                let waits = Some(leader.lease.commit_from).filter(|&from| from > self.now);
+                let transfer = leader.transfer.map(|transfer| transfer.until);
+                [waits, transfer].into_iter().flatten().fold(leader.heartbeat_at, Instant::min)
+            }
         }
     }
 
-    /// A message has arrived.
+    /// A message has arrived. It may come from a node that is no member here: this node may not
+    /// know of the latest change yet (dissertation, section 4.2.2).
     ///
     /// # Errors
-    /// [`StepError`] for a message that no correct member sends. It was ignored.
+    /// [`StepError`] for a message that no correct node sends. It was ignored.
     pub fn step(&mut self, now: Instant, message: &Message<'_>) -> Result<Ready<'_, S, NODES>, StepError> {
         self.now = self.now.max(now);
         if message.to != self.id {
             return Err(StepError::NotForThisNode { to: message.to });
         }
-        let from = self.position(message.from).filter(|_| message.from != self.id);
-        let from = from.ok_or(StepError::NotMember { from: message.from })?;
-        if self.admit(from, message) {
-            self.dispatch(from, message)?;
+        if message.from == self.id {
+            return Err(StepError::FromItself);
+        }
+        if message.term.0.saturating_sub(self.term().0) > TERMS_AHEAD_MAX {
+            return Err(StepError::TermTooFarAhead { term: message.term });
+        }
+        if self.admit(message) {
+            self.dispatch(message)?;
         }
         Ok(self.ready())
     }
 
     /// Settles what the message's term means (Raft paper, figure 2, "All Servers"); gives whether
     /// the message is then to be taken.
-    fn admit(&mut self, from: usize, message: &Message<'_>) -> bool {
-        let term = self.term();
+    fn admit(&mut self, message: &Message<'_>) -> bool {
+        let (term, from) = (self.term(), message.from);
         match &message.body {
+            Body::PreVote { last } | Body::Vote { last, .. } if self.has_removed(from, *last) => {
+                let by = self.membership.entry;
+                self.reply(from, Reply::Expelled(Expulsion::Removed { by }));
+                return false;
+            }
             // Of a term that may never come: changes nothing here (dissertation, section 9.6).
             Body::PreVote { .. } | Body::PreVoteReply { granted: true } => return true,
-            Body::Vote { transfer: false, .. } if message.term > term && self.hears_leader(message.from) => {
+            Body::Vote { transfer: false, .. } if message.term > term && self.hears_leader(from) => {
                 return false;
             }
             _ => {}
         }
         if message.term > term {
-            self.follow_term(message.term);
+            self.follow_term(message.term, StepDown::HigherTerm);
             return true;
         }
         if message.term < term {
             match message.body {
-                Body::Append { .. } => self.reply(from, Reply::Outdated),
+                Body::Append { .. } | Body::Snapshot { .. } => self.reply(from, Reply::Outdated),
                 Body::Vote { .. } => self.reply(from, Reply::Vote { term, granted: false }),
                 _ => {}
             }
@@ -222,23 +200,38 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         true
     }
 
-    fn dispatch(&mut self, from: usize, message: &Message<'_>) -> Result<(), StepError> {
+    /// Whether the committed configuration lacks `node`, whose log ends at `last`, before it: so it
+    /// cannot be one that was added since.
+    fn has_removed(&self, node: NodeId, last: EntryId) -> bool {
+        let entry = self.membership.entry;
+        self.membership.find(node).is_none() && entry.index <= self.commit && entry > last
+    }
+
+    fn dispatch(&mut self, message: &Message<'_>) -> Result<(), StepError> {
+        let from = message.from;
         match message.body {
-            Body::PreVote { last } => self.on_pre_vote(from, message.from, message.term, last),
+            Body::PreVote { last } => self.on_pre_vote(from, message.term, last),
             Body::PreVoteReply { granted } => self.on_pre_vote_reply(from, message.term, granted),
-            Body::Vote { last, .. } => self.on_vote(from, message.from, last),
+            Body::Vote { last, .. } => self.on_vote(from, last),
             Body::VoteReply { granted } => self.on_vote_reply(from, granted),
             Body::Append { previous, commit, round, entries } => {
-                return self.on_append(message.from, previous, commit, round, entries);
+                return self.on_append(from, previous, commit, round, entries);
             }
             Body::AppendReply { round, matched, rejected } => {
                 return self.on_append_reply(from, round, matched, rejected);
             }
             Body::ReadRequest { ticket } => self.on_read_request(from, ticket),
-            Body::ReadReply { ticket, index } => self.on_read_reply(message.from, ticket, index),
+            Body::ReadReply { ticket, index } => self.on_read_reply(from, ticket, index),
+            Body::Campaign => self.on_campaign(from),
+            Body::Expelled { reason } => self.on_expelled(from, reason),
+            Body::Snapshot { snapshot, offset, round, data } => {
+                return self.on_snapshot(from, snapshot, offset, round, data.0);
+            }
+            Body::SnapshotReply { through, received, round, resend } => {
+                return self.on_snapshot_reply(from, through, received, round, resend);
+            }
             // These pass between replicas, above consensus.
             Body::Forward { .. } | Body::Forwarded { .. } | Body::Digest { .. } => {}
-            Body::Campaign | Body::Removed { .. } | Body::Snapshot { .. } | Body::SnapshotReply { .. } => {}
         }
         Ok(())
     }
@@ -256,14 +249,15 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         // and came back may stand there too, while the disk is yet to hold another in between: but
         // never within a term, since its leader's log has only one entry there.
         if saved.hard_state.term == self.term()
-            && self.storage.term(saved.through.index) == Some(saved.through.term)
             && saved.through.index > self.saved.through.index
+            && self.storage.term(saved.through.index) == Some(saved.through.term)
         {
             self.saved.through = saved.through;
         }
         match &self.role {
             Role::Candidate(_) if self.hard_state_is_saved() => self.count_own_vote(),
             Role::Leader(_) => {
+                self.note_saved();
                 self.advance_commit();
                 self.confirm_reads();
             }
@@ -277,9 +271,21 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// # Panics
     /// If that goes back, or beyond what [`Ready::apply`] handed out: the program is at fault.
     pub fn applied(&mut self, index: Index) -> Ready<'_, S, NODES> {
+        assert!(!self.restore, "a snapshot is restored before entries are applied");
         assert!(index >= self.applied, "applied entries are not applied again");
         assert!(index <= self.appliable(), "entries are applied once they are committed and durable");
         self.applied = index;
+        self.ready()
+    }
+
+    /// The state machine has been made anew from the snapshot that [`Ready::restore`] named.
+    ///
+    /// # Panics
+    /// If it named none: the program is at fault.
+    pub fn restored(&mut self) -> Ready<'_, S, NODES> {
+        let snapshot = self.ready().restore().expect("a snapshot is restored when that is asked for");
+        self.applied = snapshot.through.index;
+        self.restore = false;
         self.ready()
     }
 
@@ -287,6 +293,12 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     pub fn ready(&mut self) -> Ready<'_, S, NODES> {
         self.check_invariants();
         Ready::new(self)
+    }
+
+    /// Takes the oldest event that has not been taken, with the time at which it happened. When
+    /// nobody takes them, the oldest are lost; [`Status::events_lost`] counts these.
+    pub fn event(&mut self) -> Option<(Instant, Event)> {
+        self.events.pop()
     }
 
     /// This node's id.
@@ -334,10 +346,68 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         self.applied
     }
 
-    /// The members, this node included, in the order of their ids.
+    /// The entry of the latest configuration in the log, committed or not: the one that holds.
     #[must_use]
-    pub fn members(&self) -> &[NodeId] {
-        &self.members
+    pub fn configuration_entry(&self) -> EntryId {
+        self.membership.entry
+    }
+
+    /// The entry of the configuration that held at the last applied entry; `None` while it is not
+    /// known, since two later ones are in the log already.
+    #[must_use]
+    pub fn applied_configuration(&self) -> Option<EntryId> {
+        let latest = core::iter::once(&self.membership).chain(&self.previous);
+        latest.map(|membership| membership.entry).find(|entry| entry.index <= self.applied)
+    }
+
+    /// Whether the state machine is yet to be made anew from the latest snapshot.
+    #[must_use]
+    pub fn awaits_restore(&self) -> bool {
+        self.restore
+    }
+
+    /// Whether a snapshot is arriving, in the storage's draft.
+    #[must_use]
+    pub fn receives_snapshot(&self) -> bool {
+        self.draft.is_some()
+    }
+
+    /// Whether a follower that answers is being sent the latest snapshot.
+    #[must_use]
+    pub fn sends_snapshot(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let answers = |follower: &Progress| self.now.since(follower.heard_at) < self.config.election_timeout;
+        let sent = |follower: &Progress| matches!(follower.state, ProgressState::Snapshot(_));
+        let members = leader.followers.iter().take(self.membership.peers().len());
+        members.into_iter().any(|follower| sent(follower) && answers(follower))
+    }
+
+    /// The members of that configuration, this node included where it is one, in the order of their
+    /// ids; those that are leaving too.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = NodeId> + '_ {
+        self.membership.peers().iter().map(|peer| peer.id)
+    }
+
+    /// Whether this node votes, and keeps entries without their payloads: it has no state machine.
+    #[must_use]
+    pub fn is_witness(&self) -> bool {
+        self.membership.find(self.id).is_some_and(Peer::is_witness)
+    }
+
+    /// Why this node takes part in nothing any more, if so.
+    #[must_use]
+    pub fn expelled(&self) -> Option<Expulsion> {
+        self.expelled
+    }
+
+    /// The nodes that there may be messages for, by their numbers from 0 on; `None` behind the
+    /// last. Members, those who are owed an answer, and the leader.
+    #[must_use]
+    pub fn recipient(&self, number: usize) -> Option<NodeId> {
+        let stranger = |node: &NodeId| self.membership.find(*node).is_none();
+        let owed = self.replies.iter().map(|&(node, _)| node).filter(stranger);
+        let leader = self.leader().filter(stranger);
+        self.members().chain(owed).chain(leader).nth(number)
     }
 
     /// The log.
@@ -352,10 +422,15 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     }
 
     /// Goes back to following, in `term` if that is later; whoever leads it is not known yet.
-    fn follow_term(&mut self, term: Term) {
-        if term > self.term() {
+    fn follow_term(&mut self, term: Term, reason: StepDown) {
+        let before = self.term();
+        if let Role::Leader(_) = &self.role {
+            self.tell(Event::SteppedDown { term: before, reason });
+        }
+        if term > before {
             self.storage.set_hard_state(HardState { term, vote: None });
-            self.replies = [None; NODES];
+            self.replies.clear();
+            self.tell(Event::NewTerm { term });
         }
         let election_at = match &self.role {
             // A higher term alone is no reason to wait longer: only a leader or a vote is.
@@ -365,10 +440,6 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         self.role = Role::Follower(Follower { election_at, leader: None });
     }
 
-    fn election_timeout(&mut self) -> Instant {
-        self.now.after(self.random.timeout(self.config.election_timeout))
-    }
-
     fn following_mut(&mut self) -> Option<&mut Following> {
         match &mut self.role {
             Role::Follower(follower) => follower.leader.as_mut(),
@@ -376,23 +447,19 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         }
     }
 
-    fn reply(&mut self, to: usize, reply: Reply) {
-        if let Some(slot) = self.replies.get_mut(to) {
-            *slot = Some(reply);
+    fn tell(&mut self, event: Event) {
+        self.events.push(self.now, event);
+    }
+
+    fn reply(&mut self, to: NodeId, reply: Reply) {
+        if let Some((_, owed)) = self.replies.iter_mut().find(|(node, _)| *node == to) {
+            *owed = reply;
+        } else if self.replies.push((to, reply)).is_err()
+            // Members come before strangers.
+            && let Some(slot) = self.replies.iter_mut().find(|(node, _)| self.membership.find(*node).is_none())
+        {
+            *slot = (to, reply);
         }
-    }
-
-    fn position(&self, node: NodeId) -> Option<usize> {
-        self.members.iter().position(|&member| member == node)
-    }
-
-    fn own_position(&self) -> usize {
-        self.position(self.id).expect("a node is a member of its cluster")
-    }
-
-    /// The votes or acknowledgements that decide: more than half.
-    fn quorum(&self) -> usize {
-        self.members.len() / 2 + 1
     }
 
     fn hard_state_is_saved(&self) -> bool {
@@ -412,40 +479,12 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         assert!(saved.index <= last.index, "an entry is durable that is not in the log");
         assert!(self.applied <= saved.index, "an entry was applied before it was durable");
         assert!(last.term <= self.term(), "an entry is of a later term than the node's");
+        assert!(self.membership.entry.index <= last.index, "the members are those of an entry in the log");
         if let Role::Leader(leader) = &self.role {
             assert!(self.hard_state_is_saved(), "a leader's vote for itself is durable");
             assert!(leader.term_start <= last.index, "a leader's log holds the start of its term");
         }
     }
-}
-
-/// Why a node could not be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum NewError<E> {
-    /// The settings cannot work.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The node is not in the configuration.
-    #[error("node {id} is not a member of the cluster; add it there first, or give it the right id")]
-    NotMember {
-        /// The node.
-        id: NodeId,
-    },
-    /// The cluster is larger than this program was built for.
-    #[error("the cluster has {members} members, and this program was built for at most {most}")]
-    TooManyMembers {
-        /// Its members.
-        members: usize,
-        /// What the program was built for.
-        most: usize,
-    },
-    /// The storage holds something that is not durable, or no first entry.
-    #[error("the storage must hold its first entry, and all of it must be durable: bootstrap and flush it first")]
-    NotSaved,
-    /// The storage failed.
-    #[error("the storage failed")]
-    Storage(#[source] E),
 }
 
 /// What is wrong with a message that was ignored: no correct member sends it.
@@ -458,11 +497,14 @@ pub enum StepError {
         /// Whom it is for.
         to: NodeId,
     },
-    /// The sender is no member, or claims to be this node.
-    #[error("node {from} is no other member of the cluster")]
-    NotMember {
-        /// The sender.
-        from: NodeId,
+    /// The sender claims to be this node.
+    #[error("the message claims to come from this node itself")]
+    FromItself,
+    /// No cluster holds so many elections.
+    #[error("term {term} is too far ahead to be one")]
+    TermTooFarAhead {
+        /// The term.
+        term: Term,
     },
     /// A second leader in one term.
     #[error("node {from} claims to lead term {term}, which has another leader")]
@@ -489,4 +531,35 @@ pub enum StepError {
     /// An acknowledgement of entries or rounds that were never sent.
     #[error("the sender acknowledges what was never sent")]
     NeverSent,
+    /// A configuration that is not valid.
+    #[error("the configuration at index {index} is not valid")]
+    Configuration {
+        /// Its index.
+        index: Index,
+        /// What is wrong with it.
+        #[source]
+        error: ConfigurationError,
+    },
+    /// The cluster has grown beyond what this program was built for.
+    #[error("the cluster has {members} members, and this program was built for at most {most}; build it for more")]
+    TooManyMembers {
+        /// Its members.
+        members: usize,
+        /// What the program was built for.
+        most: usize,
+    },
+    /// Two configurations would be dropped: but the first was committed when the second was made.
+    #[error("entry {found} would drop a configuration that must have been committed")]
+    DropsConfigurations {
+        /// The entry (term/index) that contradicts the log.
+        found: EntryId,
+    },
+    /// A snapshot that was received whole was not taken.
+    #[error("the snapshot through entry {through} was not taken: {reason:?}")]
+    Snapshot {
+        /// Its last entry.
+        through: EntryId,
+        /// Why.
+        reason: SnapshotRefusal,
+    },
 }

@@ -3,7 +3,8 @@
 use heapless::Deque;
 
 use crate::message::{ReadTicket, Round};
-use crate::types::{EntryId, Index, Instant};
+use crate::storage::SnapshotId;
+use crate::types::{EntryId, Index, Instant, Millis};
 
 /// The most append messages under way to one follower.
 const INFLIGHT_MESSAGES_MAX: usize = 32;
@@ -13,6 +14,12 @@ const INFLIGHT_MESSAGES_MAX: usize = 32;
 /// Invariant: `matched < next`.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
+    /// The round of the answer that told what is matched: a later one cannot tell less.
+    pub(crate) matched_round: Round,
+    /// It lacks entries that it had acknowledged, and counts for nothing.
+    pub(crate) forgot: bool,
+    /// How it catches up, round by round.
+    pub(crate) catch_up: CatchUp,
     /// The follower's log equals the leader's up to here, durably.
     pub(crate) matched: Index,
     /// The first entry not yet sent.
@@ -42,6 +49,48 @@ pub(crate) enum ProgressState {
     },
     /// Messages follow each other without waiting.
     Replicate(Inflight),
+    /// What it needs next has been compacted: it is sent a snapshot.
+    Snapshot(Sending),
+}
+
+/// How far the sending of a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sending {
+    /// A part of the latest snapshot: its beginning for a witness, which needs no state.
+    pub(crate) snapshot: SnapshotId,
+    /// Where the next part begins.
+    pub(crate) sent: u64,
+    /// So much has arrived. Invariant: at most `sent`.
+    pub(crate) acknowledged: u64,
+}
+
+/// How a learner catches up (dissertation, section 4.2.1): in each round it gets all that the log
+/// held when the round began; a round that is shorter than an election timeout shows that it keeps up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CatchUp {
+    /// What the log held when the present round began.
+    target: Index,
+    began: Instant,
+    /// Whether the last round was short enough.
+    short: bool,
+}
+
+impl CatchUp {
+    pub(crate) fn new(last: Index, now: Instant) -> CatchUp {
+        CatchUp { target: last, began: now, short: false }
+    }
+
+    /// The follower has acknowledged `matched` of a log that ends at `last`.
+    pub(crate) fn acknowledged(&mut self, matched: Index, last: Index, now: Instant, longest: Millis) {
+        if matched >= self.target {
+            *self = CatchUp { target: last, began: now, short: now.since(self.began) < longest };
+        }
+    }
+
+    /// Whether it keeps up.
+    pub(crate) fn is_done(&self, matched: Index, now: Instant, longest: Millis) -> bool {
+        self.short && (matched >= self.target || now.since(self.began) < longest)
+    }
 }
 
 /// The messages under way, so that their bytes can be bounded.
@@ -72,6 +121,9 @@ impl Progress {
     /// A follower of which nothing is known, at the beginning of a term whose log ends at `last`.
     pub(crate) fn new(last: Index, now: Instant) -> Progress {
         Progress {
+            matched_round: Round::default(),
+            forgot: false,
+            catch_up: CatchUp::new(last, now),
             matched: Index::ZERO,
             next: last.next(),
             state: ProgressState::Probe { waiting: false },
@@ -89,6 +141,12 @@ impl Progress {
         matches!(self.state, ProgressState::Replicate(_))
     }
 
+    /// Whether an answer in `round`, by which the log ends at `hint` at most, shows that the follower
+    /// has lost entries that it had acknowledged: answers of later rounds are of later moments.
+    pub(crate) fn lacks(&self, hint: Index, round: Round) -> bool {
+        hint < self.matched && round > self.matched_round
+    }
+
     /// How many bytes of entries may be sent now; `None` while entries must wait.
     pub(crate) fn window_bytes(&self, inflight_bytes_max: u64) -> Option<u64> {
         match &self.state {
@@ -99,6 +157,24 @@ impl Progress {
                 None | Some(0) => None,
                 room => room,
             },
+            ProgressState::Snapshot(_) => None,
+        }
+    }
+
+    /// What it needs next has been compacted.
+    pub(crate) fn begin_snapshot(&mut self, snapshot: SnapshotId) {
+        self.state = ProgressState::Snapshot(Sending { snapshot, sent: 0, acknowledged: 0 });
+    }
+
+    /// So much of the snapshot has arrived; what was sent behind that is to be sent again, or not.
+    pub(crate) fn snapshot_received(&mut self, through: EntryId, received: u64, resend: bool) {
+        if let ProgressState::Snapshot(sending) = &mut self.state
+            && sending.snapshot.through == through
+            && received <= sending.snapshot.bytes
+        {
+            // Less than before: the follower has begun anew.
+            let sent = if resend { received } else { sending.sent.max(received) };
+            (sending.sent, sending.acknowledged) = (sent, received.min(sent));
         }
     }
 
@@ -107,6 +183,7 @@ impl Progress {
         match &mut self.state {
             ProgressState::Probe { waiting } => *waiting = true,
             ProgressState::Replicate(_) if bytes == 0 => {}
+            ProgressState::Snapshot(_) => unreachable!("no entries are sent with a snapshot"),
             ProgressState::Replicate(inflight) => {
                 assert!(last >= self.next, "entries are sent in order");
                 inflight.sent(last, bytes as u64);
@@ -115,15 +192,19 @@ impl Progress {
         }
     }
 
-    /// The follower's log equals the leader's up to `matched`. Gives whether that is news.
-    pub(crate) fn acknowledged(&mut self, matched: Index) -> bool {
+    /// The follower's log equals the leader's up to `matched`. Gives whether that is news. `base`
+    /// is the last entry that the leader's log does not hold any more.
+    pub(crate) fn acknowledged(&mut self, matched: Index, base: Index) -> bool {
         if matched == Index::ZERO {
             return false;
         }
         let news = matched > self.matched;
         self.matched = self.matched.max(matched);
         match &mut self.state {
-            ProgressState::Probe { .. } => {
+            // A snapshot is needed no more as soon as the log goes on from what the follower has,
+            // by whichever way it came there.
+            ProgressState::Snapshot(_) if self.matched < base => self.next = self.next.max(self.matched.next()),
+            ProgressState::Probe { .. } | ProgressState::Snapshot(_) => {
                 self.state = ProgressState::Replicate(Inflight::default());
                 self.next = self.matched.next();
             }
@@ -139,9 +220,9 @@ impl Progress {
     /// As [`Progress::acknowledged`], from an answer that also rejects an append. So it does not tell
     /// that the message under way was taken: else each of many rejections in a row, which are all
     /// for one lost message, would have the same entries sent again.
-    pub(crate) fn acknowledged_in_part(&mut self, matched: Index) -> bool {
+    pub(crate) fn acknowledged_in_part(&mut self, matched: Index, base: Index) -> bool {
         if self.is_replicating() {
-            return self.acknowledged(matched);
+            return self.acknowledged(matched, base);
         }
         let news = matched > self.matched;
         self.matched = self.matched.max(matched);
@@ -159,6 +240,7 @@ impl Progress {
         match self.state {
             ProgressState::Replicate(_) => self.next = self.matched.next(),
             ProgressState::Probe { .. } if previous != self.next.previous() => return,
+            ProgressState::Snapshot(_) => return,
             ProgressState::Probe { .. } => {
                 self.next = agree().min(previous.previous()).max(self.matched).next();
             }
@@ -211,7 +293,7 @@ mod tests {
 
     fn replicating(matched: u64) -> Progress {
         let mut progress = Progress::new(Index(10), Instant(0));
-        progress.acknowledged(Index(matched));
+        progress.acknowledged(Index(matched), Index(0));
         progress
     }
 
@@ -221,7 +303,7 @@ mod tests {
         assert_eq!(progress.window_bytes(100), Some(100));
         progress.sent(Index(10), 0);
         assert_eq!(progress.window_bytes(100), None);
-        assert!(progress.acknowledged(Index(10)));
+        assert!(progress.acknowledged(Index(10), Index(0)));
         assert_eq!((progress.matched, progress.next), (Index(10), Index(11)));
         assert_eq!(progress.window_bytes(100), Some(100));
     }
@@ -232,9 +314,9 @@ mod tests {
         progress.sent(Index(12), 60);
         progress.sent(Index(13), 60);
         assert_eq!(progress.window_bytes(100), None, "one message may go over");
-        progress.acknowledged(Index(12));
+        progress.acknowledged(Index(12), Index(0));
         assert_eq!(progress.window_bytes(100), Some(40));
-        progress.acknowledged(Index(13));
+        progress.acknowledged(Index(13), Index(0));
         for index in 14..14 + 32 {
             assert!(progress.window_bytes(1 << 20).is_some());
             progress.sent(Index(index), 1);
@@ -260,7 +342,7 @@ mod tests {
         (11..=14).for_each(|index| progress.sent(Index(index), 5));
         let mut probes = 0;
         for previous in 11..14 {
-            assert!(!progress.acknowledged_in_part(Index(10)));
+            assert!(!progress.acknowledged_in_part(Index(10), Index(0)));
             progress.rejected(Index(previous), || Index(3));
             if progress.window_bytes(100).is_some() {
                 progress.sent(Index(14), 20);
@@ -268,8 +350,56 @@ mod tests {
             }
         }
         assert_eq!((probes, progress.next), (1, Index(11)));
-        assert!(progress.acknowledged(Index(14)));
+        assert!(progress.acknowledged(Index(14), Index(0)));
         assert_eq!((progress.is_replicating(), progress.next), (true, Index(15)));
+    }
+
+    fn snapshot(through: u64) -> SnapshotId {
+        let through = EntryId::new(Term(1), Index(through));
+        SnapshotId { through, time: crate::types::ClusterTime(0), bytes: 100, checksum: 0 }
+    }
+
+    #[test]
+    fn known_bug_60_a_snapshot_ends_with_any_acknowledgement_that_reaches_the_log() {
+        for (matched, ends) in [(19, false), (20, true), (21, true), (30, true)] {
+            let mut progress = Progress::new(Index(40), Instant(0));
+            progress.begin_snapshot(snapshot(25));
+            progress.acknowledged(Index(matched), Index(20));
+            assert_eq!(progress.is_replicating(), ends, "matched {matched} of a log that begins behind 20");
+            assert!(!ends || progress.next == Index(matched + 1));
+        }
+    }
+
+    #[test]
+    fn a_snapshot_goes_on_where_the_follower_says_and_never_behind_its_end() {
+        let mut progress = Progress::new(Index(40), Instant(0));
+        progress.begin_snapshot(snapshot(25));
+        let sending = |progress: &Progress| match progress.state {
+            ProgressState::Snapshot(sending) => (sending.sent, sending.acknowledged),
+            _ => panic!("a snapshot is being sent"),
+        };
+        let through = snapshot(25).through;
+        progress.snapshot_received(through, 40, false);
+        assert_eq!(sending(&progress), (40, 40), "another leader had sent so much");
+        progress.snapshot_received(through, 10, true);
+        assert_eq!(sending(&progress), (10, 10));
+        progress.snapshot_received(through, 101, false);
+        progress.snapshot_received(EntryId::new(Term(1), Index(24)), 50, false);
+        assert_eq!(sending(&progress), (10, 10), "what makes no sense is not believed");
+    }
+
+    #[test]
+    fn a_learner_has_caught_up_after_a_round_that_was_short() {
+        let longest = Millis(100);
+        let mut catch_up = CatchUp::new(Index(1000), Instant(0));
+        catch_up.acknowledged(Index(999), Index(1500), Instant(300), longest);
+        assert!(!catch_up.is_done(Index(999), Instant(300), longest));
+        catch_up.acknowledged(Index(1000), Index(1500), Instant(500), longest);
+        assert!(!catch_up.is_done(Index(1000), Instant(500), longest), "the first round was long");
+        catch_up.acknowledged(Index(1500), Index(1550), Instant(590), longest);
+        assert!(catch_up.is_done(Index(1500), Instant(600), longest));
+        assert!(!catch_up.is_done(Index(1500), Instant(690), longest), "it has stopped since");
+        assert!(catch_up.is_done(Index(1550), Instant(900), longest));
     }
 
     #[test]

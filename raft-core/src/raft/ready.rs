@@ -4,17 +4,21 @@ use core::ops::RangeInclusive;
 
 use crate::entry::Records;
 use crate::message::{Body, Message};
-use crate::raft::role::{Follower, Following, Role};
+use crate::raft::event::Expulsion;
+use crate::raft::membership::Peer;
+use crate::raft::progress::ProgressState;
+use crate::raft::role::{Follower, Following, Received, Role};
 use crate::raft::{Raft, Reply};
-use crate::storage::{ReadError, Saved, Storage};
+use crate::storage::{ReadError, Saved, SnapshotId, Storage};
 use crate::types::{EntryId, Index, Instant, NodeId, Term};
 
 /// What there is to do. It borrows the node, so that no other input comes between; and it holds
 /// all that is still to be done, not only what the last input brought.
 ///
-/// In this order: form messages for the peers whose links can take one ([`Ready::message`]);
-/// if [`Ready::to_save`] says so, flush the storage and report it by [`Raft::saved`]; apply the
-/// entries of [`Ready::apply`] and report it by [`Raft::applied`].
+/// In this order: form messages for the nodes ([`Raft::recipient`]) whose links can take one
+/// ([`Ready::message`]); if [`Ready::to_save`] says so, flush the storage and report it by
+/// [`Raft::saved`]; make the state machine anew if [`Ready::restore`] says so, and report it by
+/// [`Raft::restored`]; apply the entries of [`Ready::apply`] and report it by [`Raft::applied`].
 #[must_use = "handle what is ready, or say `later()`"]
 #[derive(Debug)]
 pub struct Ready<'a, S, const NODES: usize> {
@@ -36,9 +40,20 @@ impl<'a, S: Storage, const NODES: usize> Ready<'a, S, NODES> {
         (view != self.raft.saved).then_some(view)
     }
 
+    /// The snapshot, which is the latest one, to make the state machine from before any entry is
+    /// applied.
+    #[must_use]
+    pub fn restore(&self) -> Option<SnapshotId> {
+        let durable = |snapshot: &SnapshotId| snapshot.through.index <= self.raft.saved.through.index;
+        self.raft.storage.snapshot().filter(|_| self.raft.restore).filter(durable)
+    }
+
     /// The entries to be applied, in order.
     #[must_use]
     pub fn apply(&self) -> Option<RangeInclusive<Index>> {
+        if self.raft.restore {
+            return None;
+        }
         let (first, last) = (self.raft.applied.next(), self.raft.appliable());
         (first <= last).then_some(first..=last)
     }
@@ -52,34 +67,40 @@ impl<'a, S: Storage, const NODES: usize> Ready<'a, S, NODES> {
     /// The storage failed for good while entries were read.
     pub fn message(&mut self, to: NodeId, entry_bytes_max: usize) -> Result<Option<Message<'_>>, S::Error> {
         let raft = &mut *self.raft;
-        let Some(position) = raft.position(to).filter(|_| to != raft.id) else { return Ok(None) };
+        if to == raft.id {
+            return Ok(None);
+        }
         // A message that shows a term or a vote rests on it: not before it is durable.
         if !raft.hard_state_is_saved() {
             return Ok(None);
         }
         let (from, term) = (raft.id, raft.term());
-        if let Some(reply) = raft.replies.get_mut(position).and_then(Option::take) {
+        if let Some(owed) = raft.replies.iter().position(|&(node, _)| node == to) {
+            let (_, reply) = raft.replies.swap_remove(owed);
             return Ok(Some(reply_message(reply, from, to, term)));
         }
-        let last = raft.storage.last();
+        let (last, position) = (raft.storage.last(), raft.membership.position(to));
+        let votes = raft.membership.find(to).is_some_and(Peer::votes);
         let (term, body) = match &mut raft.role {
-            Role::PreCandidate(election) => match first_time(&mut election.asked, position) {
+            Role::PreCandidate(election) if votes => match first_time(&mut election.asked, position) {
                 true => (term.next(), Body::PreVote { last }),
                 false => return Ok(None),
             },
-            Role::Candidate(election) => match first_time(&mut election.asked, position) {
-                true => (term, Body::Vote { last, transfer: false }),
+            Role::Candidate(election) if votes => match first_time(&mut election.asked, position) {
+                true => (term, Body::Vote { last, transfer: election.transfer }),
                 false => return Ok(None),
             },
             Role::Follower(Follower { leader: Some(following), .. }) if following.leader == to => {
                 let again = raft.config.election_timeout;
                 let ask_before = Instant(raft.now.0.saturating_sub(again.0));
-                match tell_leader(following, raft.saved.through.index, raft.applied, raft.now, ask_before) {
+                // What a log that may have lost entries holds counts for nothing.
+                let durable = if raft.suspect.is_some() { Index::ZERO } else { raft.saved.through.index };
+                match tell_leader(following, durable, raft.applied, raft.now, ask_before) {
                     Some(body) => (term, body),
                     None => return Ok(None),
                 }
             }
-            Role::Leader(_) => match raft.tell_follower(position, entry_bytes_max)? {
+            Role::Leader(_) => match raft.tell_follower(to, entry_bytes_max)? {
                 Some(body) => (term, body),
                 None => return Ok(None),
             },
@@ -89,8 +110,9 @@ impl<'a, S: Storage, const NODES: usize> Ready<'a, S, NODES> {
     }
 }
 
-fn first_time<const NODES: usize>(asked: &mut [bool; NODES], position: usize) -> bool {
-    asked.get_mut(position).is_some_and(|asked| !core::mem::replace(asked, true))
+fn first_time<const NODES: usize>(asked: &mut [bool; NODES], position: Option<usize>) -> bool {
+    let asked = position.and_then(|position| asked.get_mut(position));
+    asked.is_some_and(|asked| !core::mem::replace(asked, true))
 }
 
 fn reply_message(reply: Reply, from: NodeId, to: NodeId, own: Term) -> Message<'static> {
@@ -101,6 +123,7 @@ fn reply_message(reply: Reply, from: NodeId, to: NodeId, own: Term) -> Message<'
             assert_eq!(term, own, "replies of an earlier term are dropped with it");
             (own, Body::VoteReply { granted })
         }
+        Reply::Expelled(reason) => (own, Body::Expelled { reason }),
         Reply::Outdated => {
             let (round, matched) = (crate::message::Round::default(), Index::ZERO);
             (own, Body::AppendReply { round, matched, rejected: None })
@@ -117,6 +140,10 @@ fn tell_leader(
     now: Instant,
     ask_before: Instant,
 ) -> Option<Body<'static>> {
+    if let Some(Received { through, bytes, resend }) = following.received.take() {
+        following.round_told = following.round;
+        return Some(Body::SnapshotReply { through, received: bytes, round: following.round, resend });
+    }
     let matched = following.matched.min(saved);
     if following.rejected.is_some() || matched > following.matched_told || following.round > following.round_told {
         following.matched_told = following.matched_told.max(matched);
@@ -137,16 +164,52 @@ fn tell_leader(
 }
 
 impl<S: Storage, const NODES: usize> Raft<S, NODES> {
-    /// What a leader has to tell the follower at `position`, if anything: the answer to its read,
-    /// entries, a new commit index, or that it still leads.
-    fn tell_follower(&mut self, position: usize, entry_bytes_max: usize) -> Result<Option<Body<'_>>, S::Error> {
+    /// What a leader has to tell a follower, if anything: that it is expelled, the answer to its
+    /// read, that it is to lead, a part of a snapshot, entries, a new commit index, or that this
+    /// node still leads.
+    fn tell_follower(&mut self, to: NodeId, entry_bytes_max: usize) -> Result<Option<Body<'_>>, S::Error> {
+        let Some(position) = self.membership.position(to) else { return Ok(None) };
         let last = self.storage.last().index;
         let Role::Leader(leader) = &mut self.role else { return Ok(None) };
-        let (round, commit) = (leader.round, self.commit);
+        let round = leader.round;
         let Some(follower) = leader.followers.get_mut(position) else { return Ok(None) };
+        if follower.forgot {
+            return Ok(self.tell_forgetful(position));
+        }
         if let Some((ticket, index)) = follower.read_reply.take() {
             return Ok(Some(Body::ReadReply { ticket, index }));
         }
+        if let Some(transfer) = leader.transfer.as_mut().filter(|transfer| transfer.to == to)
+            && follower.matched == last
+            && transfer.told.is_none_or(|told| told < round)
+        {
+            transfer.told = Some(round);
+            return Ok(Some(Body::Campaign));
+        }
+        let held = self.storage.term(follower.next.previous()).is_some();
+        if matches!(follower.state, ProgressState::Snapshot(_)) || (!held && self.begin_snapshot(position)?) {
+            return self.next_part(position, entry_bytes_max);
+        }
+        self.next_entries(position, entry_bytes_max)
+    }
+
+    /// Once in each round, a member that has lost what it had acknowledged is told so.
+    fn tell_forgetful(&mut self, position: usize) -> Option<Body<'_>> {
+        let Role::Leader(leader) = &mut self.role else { return None };
+        let round = leader.round;
+        let follower = leader.followers.get_mut(position).filter(|follower| follower.round_sent < round)?;
+        follower.round_sent = round;
+        let term = self.storage.term(follower.matched)?;
+        let acknowledged = EntryId::new(term, follower.matched);
+        Some(Body::Expelled { reason: Expulsion::Forgot { acknowledged } })
+    }
+
+    fn next_entries(&mut self, position: usize, entry_bytes_max: usize) -> Result<Option<Body<'_>>, S::Error> {
+        let (last, commit) = (self.storage.last().index, self.commit);
+        let witness = self.membership.peer(position).is_some_and(Peer::is_witness);
+        let Role::Leader(leader) = &mut self.role else { return Ok(None) };
+        let round = leader.round;
+        let Some(follower) = leader.followers.get_mut(position) else { return Ok(None) };
         let through = last.min(follower.matched.plus(self.config.inflight_entries_max));
         let window = follower.window_bytes(self.config.inflight_bytes_max).filter(|_| follower.next <= through);
         let commit_is_news = follower.commit_sent < commit && follower.is_replicating();
@@ -155,23 +218,18 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         }
         let previous_index = follower.next.previous();
         let Some(previous_term) = self.storage.term(previous_index) else {
-            // What comes next for this follower has been compacted: only a snapshot can help it.
-            return Ok(None);
+            return Ok(None); // Compacted, and there is no snapshot: nothing can help this follower.
         };
-        let bytes_max = match window {
+        let entries = match window {
             Some(window) => {
                 let window = usize::try_from(window).unwrap_or(usize::MAX);
-                Some(window.min(entry_bytes_max).min(self.config.message_bytes_max))
+                let bytes_max = window.min(entry_bytes_max).min(self.config.message_bytes_max);
+                match self.storage.read(follower.next, through, bytes_max) {
+                    Ok(entries) => entries,
+                    Err(ReadError::Missing(_)) => Records::EMPTY,
+                    Err(ReadError::Failed(error)) => return Err(error),
+                }
             }
-            None => None,
-        };
-        let next = follower.next;
-        let entries = match bytes_max {
-            Some(bytes_max) => match self.storage.read(next, through, bytes_max) {
-                Ok(entries) => entries,
-                Err(ReadError::Missing(_)) => Records::EMPTY,
-                Err(ReadError::Failed(error)) => return Err(error),
-            },
             None => Records::EMPTY,
         };
         follower.sent(entries.last().index, entries.bytes().len());
@@ -179,6 +237,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         follower.commit_sent = commit;
         leader.round_used = true;
         let previous = EntryId::new(previous_term, previous_index);
+        let entries = if witness { entries.stripped() } else { entries };
         Ok(Some(Body::Append { previous, commit, round, entries }))
     }
 }

@@ -3,7 +3,7 @@
 use crate::message::{ReadTicket, Rejection, Round};
 use crate::raft::clock::ClusterClock;
 use crate::raft::progress::{Progress, Uncommitted};
-use crate::types::{Index, Instant, NodeId};
+use crate::types::{EntryId, Index, Instant, NodeId};
 
 /// The role, with its state.
 #[derive(Clone, Debug)]
@@ -38,6 +38,9 @@ pub(crate) struct Following {
     pub(crate) round_told: Round,
     /// An append that could not be taken, to be told.
     pub(crate) rejected: Option<Rejection>,
+    /// How much has arrived of a snapshot, to be told: its last entry, and whether what was sent
+    /// behind that has to be sent again.
+    pub(crate) received: Option<Received>,
     /// The latest read that must be asked about, the latest that was, and the one answered last.
     pub(crate) read_wanted: Option<ReadTicket>,
     pub(crate) read_asked: Option<(ReadTicket, Instant)>,
@@ -56,12 +59,21 @@ impl Following {
             round: Round::default(),
             round_told: Round::default(),
             rejected: None,
+            received: None,
             read_wanted: None,
             read_asked: None,
             read_confirmed: None,
             read_reached: None,
         }
     }
+}
+
+/// How much of a snapshot has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Received {
+    pub(crate) through: EntryId,
+    pub(crate) bytes: u64,
+    pub(crate) resend: bool,
 }
 
 /// An election or a question whether to hold one.
@@ -73,11 +85,13 @@ pub(crate) struct Election<const NODES: usize> {
     pub(crate) votes: [Option<bool>; NODES],
     /// Whom the request was sent to.
     pub(crate) asked: [bool; NODES],
+    /// Whether the leader itself asked for it: then those that hear it vote too.
+    pub(crate) transfer: bool,
 }
 
 impl<const NODES: usize> Election<NODES> {
     pub(crate) fn new(again_at: Instant) -> Election<NODES> {
-        Election { again_at, votes: [None; NODES], asked: [false; NODES] }
+        Election { again_at, votes: [None; NODES], asked: [false; NODES], transfer: false }
     }
 }
 
@@ -97,4 +111,33 @@ pub(crate) struct Leader<const NODES: usize> {
     pub(crate) round_used: bool,
     /// The latest round that a quorum has answered.
     pub(crate) round_confirmed: Round,
+    /// Whether a follower waits for the answer to a read.
+    pub(crate) reads_asked: bool,
+    pub(crate) transfer: Option<Transfer>,
+    /// Not earlier than this is leadership handed over unasked: the last time was of no use.
+    pub(crate) hand_over_at: Instant,
+    /// An entry that is not saved yet, and since when at least.
+    pub(crate) unsaved: Option<(Index, Instant)>,
+    pub(crate) lease: LeaseMark,
+}
+
+/// A hand-over that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Transfer {
+    pub(crate) to: NodeId,
+    /// When it is given up.
+    pub(crate) until: Instant,
+    /// The round in which the other was told to campaign last.
+    pub(crate) told: Option<Round>,
+}
+
+/// By what a leader knows that it may answer reads by itself: its last committed entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LeaseMark {
+    /// An entry that is not committed yet, and when it was appended.
+    pub(crate) pending: Option<(Index, Instant)>,
+    /// Until when the lease lasts.
+    pub(crate) until: Instant,
+    /// Before this nothing is committed: the lease of an earlier leader may still last.
+    pub(crate) commit_from: Instant,
 }

@@ -10,16 +10,21 @@ use std::rc::Rc;
 use raft_core::configuration::{self, Configuration};
 use raft_core::entry::{EntryHeader, Records};
 use raft_core::ring::Never;
-use raft_core::storage::{Full, HardState, ReadError, Saved, Storage};
+use raft_core::storage::{Full, HardState, ReadError, Saved, SnapshotId, Storage};
 use raft_core::types::{ClusterTime, EntryId, Index, Term};
 
-/// What a log holds: records one behind the other from index 1 on, and the hard state.
+/// What a log holds: records one behind the other from the base on, the hard state, a snapshot.
 #[derive(Clone, Debug, Default)]
 struct Image {
     hard_state: HardState,
+    base: EntryId,
+    base_time: ClusterTime,
     bytes: Vec<u8>,
     /// Of each entry: its term, its time, and where its record ends.
     entries: Vec<(Term, ClusterTime, usize)>,
+    snapshot: Option<(SnapshotId, Rc<Vec<u8>>)>,
+    /// Whether that snapshot has taken the place of the log.
+    replaced: bool,
 }
 
 /// A change, as it is on its way to the disk.
@@ -28,6 +33,8 @@ enum Change {
     Append(EntryHeader, Vec<u8>),
     Truncate(Index),
     HardState(HardState),
+    Snapshot(SnapshotId, Rc<Vec<u8>>),
+    Compact(Index),
 }
 
 /// The log.
@@ -37,6 +44,9 @@ pub(crate) struct DeferredLog {
     durable: Image,
     /// Changes of the view that are not durable yet, oldest first.
     changes: VecDeque<Change>,
+    draft: Vec<u8>,
+    /// Drafts may have so many bytes.
+    pub(crate) draft_bytes_max: usize,
     /// The syncs under way: how many of the changes each covers.
     syncs: VecDeque<usize>,
     /// So many more syncs may complete by themselves: for tests that cannot get at the log.
@@ -49,11 +59,21 @@ pub(crate) struct DeferredLog {
 
 impl Image {
     fn end(&self, index: Index) -> usize {
-        index.0.checked_sub(1).map_or(0, |at| self.entries[at as usize].2)
+        let place = index.since(self.base.index) as usize;
+        place.checked_sub(1).map_or(0, |at| self.entries[at].2)
     }
 
     fn last(&self) -> EntryId {
-        self.entries.last().map_or(EntryId::ZERO, |&(term, ..)| EntryId::new(term, Index(self.entries.len() as u64)))
+        let index = self.base.index.plus(self.entries.len() as u64);
+        self.entries.last().map_or(self.base, |&(term, ..)| EntryId::new(term, index))
+    }
+
+    fn term(&self, index: Index) -> Option<Term> {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        let at = index.0.checked_sub(self.base.index.0 + 1)?;
+        self.entries.get(at as usize).map(|&(term, ..)| term)
     }
 
     fn change(&mut self, change: &Change) {
@@ -65,9 +85,32 @@ impl Image {
             }
             Change::Truncate(last) => {
                 self.bytes.truncate(self.end(*last));
-                self.entries.truncate(last.0 as usize);
+                self.entries.truncate(last.since(self.base.index) as usize);
             }
             Change::HardState(hard_state) => self.hard_state = *hard_state,
+            Change::Snapshot(snapshot, bytes) => {
+                self.snapshot = Some((*snapshot, Rc::clone(bytes)));
+                self.replaced = self.term(snapshot.through.index) != Some(snapshot.through.term);
+                if self.replaced {
+                    (self.base, self.base_time) = (snapshot.through, snapshot.time);
+                    self.entries.clear();
+                    self.bytes.clear();
+                }
+            }
+            Change::Compact(index) => self.compact(*index),
+        }
+    }
+
+    fn compact(&mut self, index: Index) {
+        let covered = self.snapshot.as_ref().map_or(Index::ZERO, |(snapshot, _)| snapshot.through.index);
+        assert!(index <= covered, "what is dropped is covered by the snapshot");
+        if index > self.base.index {
+            let (count, end) = (index.since(self.base.index) as usize, self.end(index));
+            let (term, time, _) = self.entries[count - 1];
+            (self.base, self.base_time) = (EntryId::new(term, index), time);
+            self.bytes.drain(..end);
+            self.entries.drain(..count);
+            self.entries.iter_mut().for_each(|entry| entry.2 -= end);
         }
     }
 }
@@ -79,6 +122,8 @@ impl DeferredLog {
             view: Image::default(),
             durable: Image::default(),
             changes: VecDeque::new(),
+            draft: Vec::new(),
+            draft_bytes_max: usize::MAX,
             syncs: VecDeque::new(),
             allowed: Rc::default(),
             deferred: false,
@@ -101,6 +146,7 @@ impl DeferredLog {
     pub(crate) fn crash(&mut self, survive: usize) {
         self.settle(survive.min(self.changes.len()));
         self.view = self.durable.clone();
+        self.draft.clear();
         self.changes.clear();
         self.syncs.clear();
     }
@@ -112,7 +158,16 @@ impl DeferredLog {
 
     /// The ids of all entries in the view.
     pub(crate) fn ids(&self) -> impl Iterator<Item = EntryId> {
-        self.view.entries.iter().zip(1..).map(|(&(term, ..), index)| EntryId::new(term, Index(index)))
+        let entries = self.view.entries.iter().zip(self.view.base.index.0 + 1..);
+        entries.map(|(&(term, ..), index)| EntryId::new(term, Index(index)))
+    }
+
+    /// The bytes of a snapshot that ends at `through`, for tests that write one by hand.
+    pub(crate) fn write_snapshot(&mut self, through: EntryId, time: ClusterTime, bytes: &[u8]) {
+        self.begin_draft();
+        self.extend_draft(bytes).unwrap();
+        let checksum = raft_core::crc::crc32c(0, bytes);
+        self.adopt_draft(SnapshotId { through, time, bytes: bytes.len() as u64, checksum });
     }
 
     fn settle(&mut self, changes: usize) {
@@ -138,7 +193,7 @@ impl Storage for DeferredLog {
     }
 
     fn base(&self) -> EntryId {
-        EntryId::ZERO
+        self.view.base
     }
 
     fn last(&self) -> EntryId {
@@ -146,18 +201,15 @@ impl Storage for DeferredLog {
     }
 
     fn last_time(&self) -> ClusterTime {
-        self.view.entries.last().map_or(ClusterTime(0), |&(_, time, _)| time)
+        self.view.entries.last().map_or(self.view.base_time, |&(_, time, _)| time)
     }
 
     fn term(&self, index: Index) -> Option<Term> {
-        match index.0.checked_sub(1) {
-            None => Some(Term::ZERO),
-            Some(at) => self.view.entries.get(at as usize).map(|&(term, ..)| term),
-        }
+        self.view.term(index)
     }
 
     fn read(&mut self, from: Index, through: Index, bytes_max: usize) -> Result<Records<'_>, ReadError<Never>> {
-        if from == Index::ZERO || from > self.last().index {
+        if from <= self.view.base.index || from > self.last().index {
             return Err(ReadError::Missing(from));
         }
         let start = self.view.end(from.previous());
@@ -177,6 +229,7 @@ impl Storage for DeferredLog {
     }
 
     fn truncate(&mut self, last: Index) {
+        assert!(last >= self.view.base.index, "what was compacted cannot be dropped");
         self.change(Change::Truncate(last));
     }
 
@@ -200,5 +253,52 @@ impl Storage for DeferredLog {
             self.allowed.set(self.allowed.get() - 1);
         }
         Ok(Saved { hard_state: self.durable.hard_state, through: self.durable.last() })
+    }
+
+    fn snapshot(&self) -> Option<SnapshotId> {
+        // One that was made here is there when it is durable; one that has taken the log's place, at once.
+        let image = if self.view.replaced { &self.view } else { &self.durable };
+        image.snapshot.as_ref().map(|(snapshot, _)| *snapshot)
+    }
+
+    fn read_snapshot(&mut self, offset: u64, bytes_max: usize) -> Result<&[u8], ReadError<Never>> {
+        let snapshot = self.snapshot().ok_or(ReadError::Missing(Index::ZERO))?;
+        let images = [&self.view, &self.durable];
+        let found = images.into_iter().filter_map(|image| image.snapshot.as_ref()).find(|(id, _)| *id == snapshot);
+        let bytes = &found.expect("one of the images has it").1;
+        let rest = &bytes[(offset as usize).min(bytes.len())..];
+        Ok(&rest[..bytes_max.min(rest.len())])
+    }
+
+    fn begin_draft(&mut self) {
+        self.draft.clear();
+    }
+
+    fn extend_draft(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        if self.draft.len() + bytes.len() > self.draft_bytes_max {
+            return Err(Full);
+        }
+        self.draft.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read_draft(&mut self, offset: u64, bytes_max: usize) -> Result<&[u8], ReadError<Never>> {
+        let rest = &self.draft[(offset as usize).min(self.draft.len())..];
+        Ok(&rest[..bytes_max.min(rest.len())])
+    }
+
+    fn adopt_draft(&mut self, snapshot: SnapshotId) {
+        assert_eq!(self.draft.len() as u64, snapshot.bytes, "the draft is whole");
+        let bytes = Rc::new(core::mem::take(&mut self.draft));
+        self.change(Change::Snapshot(snapshot, bytes));
+    }
+
+    fn compact(&mut self, index: Index) {
+        self.change(Change::Compact(index));
+    }
+
+    fn bytes_behind(&self, index: Index) -> u64 {
+        let index = index.max(self.view.base.index).min(self.last().index);
+        (self.view.bytes.len() - self.view.end(index)) as u64
     }
 }

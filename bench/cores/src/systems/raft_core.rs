@@ -137,7 +137,7 @@ impl<const ENTRIES: usize, const BYTES: usize> Replica<ENTRIES, BYTES> {
         // Short enough to stay in the cache on their way.
         let config = Config { message_bytes_max: 64 << 10, ..Config::default() };
         let id = NodeId::new(id).expect("ids begin at 1");
-        let raft = Raft::new(id, config, &configuration, log, NOW).expect("the settings are good");
+        let raft = Raft::new(id, config, log, NOW).expect("the settings are good");
         Replica { raft, tally: Tally::default() }
     }
 

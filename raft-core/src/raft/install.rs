@@ -1,0 +1,160 @@
+//! Receiving a snapshot and putting it in the place of the log (Raft paper, figure 13).
+
+use crate::crc::crc32c;
+use crate::message::Round;
+use crate::raft::event::{Event, SnapshotRefusal};
+use crate::raft::membership::Membership;
+use crate::raft::role::Received;
+use crate::raft::{Raft, StepError};
+use crate::snapshot::{self, OpenError, Which};
+use crate::storage::{SnapshotId, Storage};
+use crate::types::{EntryId, Index, NodeId};
+
+/// A snapshot that is arriving.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    snapshot: SnapshotId,
+    /// So much is there, without gaps, and its checksum.
+    received: u64,
+    checksum: u32,
+    /// The round in which it was told last that a part is missing: once is enough, since all that
+    /// was sent behind that part arrives too late.
+    resend_told: Option<Round>,
+}
+
+impl<S: Storage, const NODES: usize> Raft<S, NODES> {
+    pub(super) fn on_snapshot(
+        &mut self,
+        from: NodeId,
+        snapshot: SnapshotId,
+        offset: u64,
+        round: Round,
+        data: &[u8],
+    ) -> Result<(), StepError> {
+        if snapshot.through.term > self.term() {
+            return Err(StepError::EntryOfLaterTerm { found: snapshot.through });
+        }
+        self.hear(from)?;
+        if let Some(following) = self.following_mut() {
+            following.round = following.round.max(round);
+        }
+        if let Some(matched) = self.holds(snapshot.through) {
+            self.draft = None;
+            self.match_through(matched);
+            return Ok(());
+        }
+        let received = self.receive(snapshot, offset, round, data)?;
+        if let Some(following) = self.following_mut() {
+            following.received = received;
+        }
+        Ok(())
+    }
+
+    /// How far the log is known to equal the leader's, if the snapshot brings nothing that it lacks:
+    /// then not an entry is touched.
+    fn holds(&mut self, through: EntryId) -> Option<Index> {
+        if through.index <= self.commit {
+            return Some(self.commit);
+        }
+        if self.storage.term(through.index) == Some(through.term) {
+            // Snapshots hold only what is committed.
+            self.commit_to(through.index);
+            return Some(through.index);
+        }
+        None
+    }
+
+    fn match_through(&mut self, index: Index) {
+        if let Some(following) = self.following_mut() {
+            following.matched = following.matched.max(index);
+            following.received = None;
+            following.rejected = None;
+        }
+    }
+
+    /// Takes a part in; gives what is to be told of it, unless the snapshot is installed.
+    fn receive(
+        &mut self,
+        snapshot: SnapshotId,
+        offset: u64,
+        round: Round,
+        data: &[u8],
+    ) -> Result<Option<Received>, StepError> {
+        let through = snapshot.through;
+        if self.draft.as_ref().is_none_or(|draft| draft.snapshot != snapshot) {
+            self.storage.begin_draft();
+            self.draft = Some(Draft { snapshot, received: 0, checksum: 0, resend_told: None });
+        }
+        let Some(draft) = &mut self.draft else { return Ok(None) };
+        let known = draft.received.checked_sub(offset);
+        let resend = known.is_none() && draft.resend_told.is_none_or(|told| told < round);
+        if resend {
+            draft.resend_told = Some(round);
+        }
+        // What is there already comes first in the part.
+        let new = known.and_then(|known| data.get(usize::try_from(known).ok()?..)).unwrap_or_default();
+        let room = usize::try_from(snapshot.bytes.saturating_sub(draft.received)).unwrap_or(usize::MAX);
+        let new = new.get(..new.len().min(room)).unwrap_or_default();
+        if self.storage.extend_draft(new).is_err() {
+            return Err(self.refuse(through, SnapshotRefusal::NoSpace));
+        }
+        draft.received = draft.received.saturating_add(new.len() as u64);
+        draft.checksum = crc32c(draft.checksum, new);
+        if draft.received == snapshot.bytes {
+            self.install(snapshot)?;
+            return Ok(None);
+        }
+        Ok(Some(Received { through, bytes: draft.received, resend }))
+    }
+
+    fn refuse(&mut self, through: EntryId, reason: SnapshotRefusal) -> StepError {
+        self.draft = None;
+        self.storage.begin_draft();
+        if let Some(following) = self.following_mut() {
+            following.received = Some(Received { through, bytes: 0, resend: true });
+        }
+        self.tell(Event::SnapshotRefused { through, reason });
+        StepError::Snapshot { through, reason }
+    }
+
+    /// Puts the whole draft in the place of the log, after all of it has been checked.
+    fn install(&mut self, snapshot: SnapshotId) -> Result<(), StepError> {
+        let through = snapshot.through;
+        let draft = self.draft.take().filter(|draft| draft.checksum == snapshot.checksum);
+        if draft.is_none() {
+            return Err(self.refuse(through, SnapshotRefusal::Checksum));
+        }
+        let (head, configuration) = match snapshot::open(&mut self.storage, Which::Draft) {
+            Ok(opened) => opened,
+            // A storage that failed says so again when it is flushed.
+            Err(OpenError::Snapshot(_) | OpenError::Read(_)) => {
+                return Err(self.refuse(through, SnapshotRefusal::Invalid));
+            }
+        };
+        if configuration.cluster() != self.cluster {
+            return Err(self.refuse(through, SnapshotRefusal::Foreign));
+        }
+        if head.configuration > through {
+            return Err(self.refuse(through, SnapshotRefusal::Invalid));
+        }
+        let Ok(membership) = Membership::new(head.configuration, &configuration) else {
+            return Err(self.refuse(through, SnapshotRefusal::TooManyMembers));
+        };
+        // Of the old log, what is committed is part of the snapshot; all else is gone, durable or not.
+        if self.saved.through.index > self.commit {
+            let term = self.storage.term(self.commit).expect("the last committed entry is held, or is the base");
+            self.saved.through = EntryId::new(term, self.commit);
+        }
+        self.storage.adopt_draft(snapshot);
+        assert_eq!(self.storage.last(), through, "the snapshot has taken the place of the log");
+        self.membership = membership;
+        self.previous = None;
+        self.configured = EntryId::ZERO;
+        self.commit_to(through.index);
+        self.restore = true;
+        self.taken_at = self.now;
+        self.match_through(through.index);
+        self.tell(Event::SnapshotInstalled { through });
+        Ok(())
+    }
+}

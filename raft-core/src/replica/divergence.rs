@@ -1,0 +1,191 @@
+//! Comparing replicas: state machines that are not deterministic, and memory that has decayed, make
+//! replicas part from each other without a sign. So leaders write into the log, now and then, the
+//! order to compare; each replica takes the digest of sessions and state as it applies that entry,
+//! and tells the leader. If one differs, the leader writes down what the majority has, and whoever
+//! finds in the log that it has something else stops itself.
+
+use heapless::Vec;
+
+use crate::client::protocol::RoleName;
+use crate::configuration::{Member, Suffrage};
+use crate::entry::{Entry, EntryKind};
+use crate::machine::StateMachine;
+use crate::message::{Body, Message};
+use crate::replica::{PollError, Replica};
+use crate::session::memory::SessionMemory;
+use crate::session::table::SessionTable;
+use crate::storage::Storage;
+use crate::transport::Transport;
+use crate::types::{EntryId, Index, Instant, NodeId, Term};
+
+/// The payload of a verdict: term and index of the check, and the majority's digest.
+const VERDICT_BYTES: usize = 24;
+
+/// What is known of the latest comparison.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Checks<const NODES: usize> {
+    /// The latest order to compare that was applied, and this replica's digest then.
+    own: Option<(EntryId, u64)>,
+    /// Whether the leader of that term has been told.
+    told: Option<Term>,
+    /// What others have told, of the same order.
+    others: Vec<(NodeId, u64), NODES>,
+    /// Whether its outcome has been proposed already.
+    decided: bool,
+    /// The last order, or the snapshot that was restored since.
+    last: Index,
+}
+
+impl<const NODES: usize> Checks<NODES> {
+    /// An entry has been applied.
+    pub(super) fn applied<M: StateMachine, X: SessionMemory, E>(
+        &mut self,
+        entry: &Entry<'_>,
+        sessions: &SessionTable<X>,
+        machine: &M,
+    ) -> Result<(), PollError<E>> {
+        match entry.header.kind {
+            EntryKind::Check => {
+                let digest = machine.digest().rotate_left(17) ^ u64::from(sessions.digest());
+                let id = entry.header.id();
+                *self = Checks { own: Some((id, digest)), last: id.index, ..Checks::default() };
+            }
+            EntryKind::Verdict => {
+                if let (Some((check, digest)), Some((id, own))) = (read_verdict(entry.payload), self.own)
+                    && check == id
+                    && digest != own
+                {
+                    return Err(PollError::Diverged { index: id.index });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sessions and state are those of a snapshot now.
+    pub(super) fn restored(&mut self, through: EntryId) {
+        *self = Checks { last: through.index, ..Checks::default() };
+    }
+
+    /// Another replica has told its digest.
+    pub(super) fn reported(&mut self, from: NodeId, check: EntryId, digest: u64) {
+        let known = self.others.iter().any(|&(node, _)| node == from);
+        // There are as many places as members: who is none is not heard when all are taken.
+        if self.own.is_some_and(|(own, _)| own == check) && !known && !self.others.is_full() {
+            self.others.push((from, digest)).expect("there is room for one");
+        }
+    }
+
+    /// The digest that more than half of `replicas` have, if another was told too.
+    fn verdict(&self, replicas: usize) -> Option<(EntryId, u64)> {
+        let (check, own) = self.own.filter(|_| !self.decided)?;
+        let all = || self.others.iter().map(|&(_, digest)| digest).chain([own]);
+        let majority = all().find(|digest| all().filter(|other| other == digest).count() > replicas / 2)?;
+        all().any(|digest| digest != majority).then_some((check, majority))
+    }
+}
+
+fn write_verdict(check: EntryId, digest: u64) -> [u8; VERDICT_BYTES] {
+    let mut bytes = [0; VERDICT_BYTES];
+    let numbers = [check.term.0, check.index.0, digest];
+    for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    bytes
+}
+
+fn read_verdict(payload: &[u8]) -> Option<(EntryId, u64)> {
+    let (term, rest) = payload.split_first_chunk()?;
+    let (index, rest) = rest.split_first_chunk()?;
+    let digest = rest.try_into().ok()?;
+    let check = EntryId::new(Term(u64::from_le_bytes(*term)), Index(u64::from_le_bytes(*index)));
+    Some((check, u64::from_le_bytes(digest)))
+}
+
+impl<S, T, M, X, const NODES: usize> Replica<S, T, M, X, NODES>
+where
+    S: Storage,
+    T: Transport,
+    M: StateMachine,
+    X: SessionMemory,
+{
+    /// Tells the leader this replica's digest; or, leading, has replicas compared, and writes down
+    /// what came of it.
+    pub(super) fn compare(&mut self, now: Instant) {
+        let core = &mut self.core;
+        if core.config.check_after_entries == 0 || core.stripped {
+            return;
+        }
+        let (id, term) = (core.raft.id(), core.raft.term());
+        if core.raft.role() != RoleName::Leader {
+            if let (Some((check, digest)), Some(leader)) = (core.checks.own, core.raft.leader())
+                && core.checks.told != Some(term)
+                && self.transport.room(leader).is_some()
+            {
+                core.checks.told = Some(term);
+                self.transport.send(&Message { from: id, to: leader, term, body: Body::Digest { check, digest } });
+            }
+            return;
+        }
+        let applied = core.raft.last_applied();
+        if core.raft.term_start().is_none_or(|start| applied < start) {
+            return;
+        }
+        let has_state = |member: &&Member| !member.is_leaving() && member.suffrage != Suffrage::Witness;
+        let replicas = core.configuration.members().iter().filter(has_state).count();
+        // Refused, it is proposed again at the next poll.
+        if let Some((check, digest)) = core.checks.verdict(replicas) {
+            let payload = write_verdict(check, digest);
+            if let Ok((_, ready)) = core.raft.propose(now, EntryKind::Verdict, &[&payload]) {
+                ready.later();
+                core.checks.decided = true;
+            }
+        } else if applied.since(core.checks.last) >= core.config.check_after_entries
+            && let Ok((check, ready)) = core.raft.propose(now, EntryKind::Check, &[])
+        {
+            ready.later();
+            core.checks.last = check.index;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checks(own: u64, others: &[(u64, u64)]) -> Checks<5> {
+        let check = EntryId::new(Term(1), Index(9));
+        let mut checks = Checks { own: Some((check, own)), ..Checks::default() };
+        for &(node, digest) in others {
+            checks.reported(NodeId::new(node).unwrap(), check, digest);
+        }
+        checks
+    }
+
+    #[test]
+    fn a_verdict_needs_a_majority_and_somebody_who_differs() {
+        let verdict = |own, others: &[(u64, u64)]| checks(own, others).verdict(3).map(|(_, digest)| digest);
+        assert_eq!(verdict(7, &[]), None);
+        assert_eq!(verdict(7, &[(2, 7), (3, 7)]), None, "all are equal");
+        assert_eq!(verdict(7, &[(2, 8)]), None, "nobody knows who is right");
+        assert_eq!(verdict(7, &[(2, 8), (3, 7)]), Some(7));
+        assert_eq!(verdict(8, &[(2, 7), (3, 7)]), Some(7), "also against the leader itself");
+        assert_eq!(verdict(7, &[(2, 8), (2, 8)]), None, "each has one voice");
+        assert_eq!(verdict(6, &[(2, 7), (3, 8)]), None, "all differ");
+    }
+
+    #[test]
+    fn what_is_told_of_another_check_does_not_count() {
+        let mut checks = checks(7, &[(2, 7)]);
+        checks.reported(NodeId::new(3).unwrap(), EntryId::new(Term(1), Index(8)), 9);
+        assert_eq!(checks.verdict(3), None);
+    }
+
+    #[test]
+    fn a_verdict_reads_back() {
+        let check = EntryId::new(Term(3), Index(u64::MAX));
+        assert_eq!(read_verdict(&write_verdict(check, 77)), Some((check, 77)));
+        assert_eq!(read_verdict(&[0; 23]), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! Making snapshots, restoring from them, and dropping what they cover from the log (dissertation,
+//! chapter 5).
+
+use crate::configuration::{self, CONFIGURATION_BYTES_MAX};
+use crate::crc::crc32c;
+use crate::machine::{Sink, Source, StateMachine};
+use crate::replica::{Core, Observer, PollError};
+use crate::session::memory::SessionMemory;
+use crate::snapshot::{self, HEAD_BYTES, Head, OpenError, Which};
+use crate::storage::{ReadError, SnapshotId, Storage};
+use crate::types::{ClusterTime, EntryId, Index};
+
+/// The bytes of state that are read at once while it is restored.
+const RESTORE_BYTES: usize = 64 << 10;
+
+/// Writes the draft of a snapshot.
+struct Draft<'a, S> {
+    storage: &'a mut S,
+    bytes: u64,
+    checksum: u32,
+    full: bool,
+}
+
+impl<S: Storage> Sink for Draft<'_, S> {
+    fn write(&mut self, bytes: &[u8]) {
+        self.full |= self.storage.extend_draft(bytes).is_err();
+        self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        self.checksum = crc32c(self.checksum, bytes);
+    }
+}
+
+/// Counts bytes.
+struct Length(u64);
+
+impl Sink for Length {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = self.0.saturating_add(bytes.len() as u64);
+    }
+}
+
+/// Reads the state in a snapshot, from `offset` to its end.
+struct State<'a, S: Storage> {
+    storage: &'a mut S,
+    offset: u64,
+    failed: Option<S::Error>,
+}
+
+impl<S: Storage> Source for State<'_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> usize {
+        let wanted = buffer.len().min(RESTORE_BYTES);
+        match self.storage.read_snapshot(self.offset, wanted) {
+            Ok(bytes) => {
+                if let Some(place) = buffer.get_mut(..bytes.len()) {
+                    place.copy_from_slice(bytes);
+                }
+                self.offset = self.offset.saturating_add(bytes.len() as u64);
+                bytes.len()
+            }
+            Err(ReadError::Failed(error)) => {
+                self.failed = Some(error);
+                0
+            }
+            Err(ReadError::Missing(_)) => 0,
+        }
+    }
+}
+
+impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, M, X, NODES> {
+    /// Makes a snapshot if one is due, and drops what the latest one covers from the log.
+    pub(super) fn keep_log_short(&mut self) -> Result<(), PollError<S::Error>> {
+        if self.snapshot_is_due() {
+            self.make_snapshot()?;
+        }
+        let snapshot = self.raft.storage().snapshot().map_or(Index::ZERO, |snapshot| snapshot.through.index);
+        let keep_from = Index(snapshot.0.saturating_sub(self.config.snapshot_keep_entries));
+        if keep_from > self.compacted && !self.raft.awaits_restore() {
+            self.compacted = keep_from;
+            self.raft.storage_mut().compact(keep_from);
+        }
+        Ok(())
+    }
+
+    fn snapshot_is_due(&self) -> bool {
+        let (storage, applied) = (self.raft.storage(), self.raft.last_applied());
+        let latest = storage.snapshot().map_or(Index::ZERO, |snapshot| snapshot.through.index);
+        // One is under way to the disk, one arrives, or there is nothing new to put into one.
+        if latest < self.snapshot_made || self.raft.receives_snapshot() || applied <= latest {
+            return false;
+        }
+        let entries = applied.since(latest);
+        let over = |times: u64| {
+            entries >= self.config.snapshot_after_entries.saturating_mul(times)
+                || storage.bytes_behind(latest) >= self.config.snapshot_after_bytes.saturating_mul(times)
+        };
+        // A follower that is being sent the latest one would have to begin anew.
+        self.snapshot_wanted || over(2) || (over(1) && !self.raft.sends_snapshot())
+    }
+
+    fn make_snapshot(&mut self) -> Result<(), PollError<S::Error>> {
+        let applied = self.raft.last_applied();
+        // An older configuration than the last two held at that entry: wait until it does not.
+        let Some(entry) = self.raft.applied_configuration() else { return Ok(()) };
+        let storage = self.raft.storage_mut();
+        let Some((through, time)) = entry_at(storage, applied)? else { return Ok(()) };
+        let configuration = match entry.index > storage.base().index {
+            true => configuration::load(storage, entry.index),
+            false => snapshot::open(storage, Which::Latest).map(|opened| opened.1).map_err(Into::into),
+        };
+        let configuration = configuration.map_err(PollError::Configuration)?;
+        let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+        let payload = configuration.encode(&mut buffer).expect("the buffer holds every valid configuration");
+        let mut sessions = Length(0);
+        if !self.stripped {
+            self.sessions.encode(&mut sessions);
+        }
+        let head = Head {
+            configuration: entry,
+            configuration_bytes: u32::try_from(payload.len()).expect("a configuration is short"),
+            session_bytes: sessions.0,
+        };
+        storage.begin_draft();
+        let mut draft = Draft { storage, bytes: 0, checksum: 0, full: false };
+        draft.write(&head.encode());
+        draft.write(payload);
+        if !self.stripped {
+            self.sessions.encode(&mut draft);
+            self.machine.snapshot(&mut draft);
+        }
+        let Draft { bytes, checksum, full, .. } = draft;
+        self.snapshot_wanted = false;
+        if full {
+            // The next one is tried when as much again has been applied.
+            self.snapshot_made = Index::ZERO;
+            storage.begin_draft();
+        } else {
+            self.snapshot_made = applied;
+            storage.adopt_draft(SnapshotId { through, time, bytes, checksum });
+        }
+        Ok(())
+    }
+
+    /// Makes sessions and state machine anew, if the log begins behind what they hold.
+    pub(super) fn restore(&mut self, observer: &mut impl Observer) -> Result<(), PollError<S::Error>> {
+        let Some(snapshot) = self.raft.ready().restore() else { return Ok(()) };
+        let storage = self.raft.storage_mut();
+        let (head, _) = snapshot::open(storage, Which::Latest).map_err(|error| match error {
+            OpenError::Snapshot(error) => PollError::Snapshot(error),
+            OpenError::Read(error) => read_failed(error),
+        })?;
+        // A witness was sent no more than head and configuration, or wrote no more.
+        self.stripped = snapshot.bytes <= head.sessions_at();
+        if !self.stripped {
+            let length = usize::try_from(head.session_bytes).unwrap_or(usize::MAX);
+            let bytes = storage.read_snapshot(head.sessions_at(), length).map_err(read_failed)?;
+            self.sessions.decode(bytes, snapshot.through.index)?;
+            let mut state = State { storage, offset: head.state_at(), failed: None };
+            let restored = self.machine.restore(&mut state);
+            if let Some(error) = state.failed {
+                return Err(PollError::Storage(error));
+            }
+            restored?;
+        }
+        self.raft.restored().later();
+        self.snapshot_made = Index::ZERO;
+        self.checks.restored(snapshot.through);
+        observer.restored(snapshot);
+        Ok(())
+    }
+}
+
+/// Term, index and time of the entry at `index`, which is applied; `None` if all there is of it is a
+/// snapshot that covers it already.
+fn entry_at<S: Storage>(storage: &mut S, index: Index) -> Result<Option<(EntryId, ClusterTime)>, PollError<S::Error>> {
+    if index <= storage.base().index {
+        return Ok(None);
+    }
+    let records = storage.read(index, index, HEAD_BYTES).map_err(read_failed)?;
+    Ok(records.iter().next().map(|entry| (entry.header.id(), entry.header.time)))
+}
+
+fn read_failed<E>(error: ReadError<E>) -> PollError<E> {
+    match error {
+        ReadError::Failed(error) => PollError::Storage(error),
+        ReadError::Missing(index) => panic!("entry {index} is held, or there is a snapshot"),
+    }
+}

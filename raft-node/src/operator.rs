@@ -1,0 +1,201 @@
+//! What operators ask of a node: other members, another leader, a snapshot. It takes a while, so it
+//! is looked at in each turn of the loop.
+
+use raft_core::client::protocol::{NotExecuted, RequestBody, Response, ResponseBody, RoleName, decode_changes};
+use raft_core::configuration::change::MemberChange;
+use raft_core::machine::StateMachine;
+use raft_core::message::ProposeError;
+use raft_core::raft::ChangeMembersError;
+use raft_core::replica::Replica;
+use raft_core::session::memory::HeapMemory;
+use raft_core::storage::Storage;
+use raft_core::transport::{Network, Transport};
+use raft_core::types::{EntryId, Index, Instant, NodeId};
+
+use crate::answer::fail;
+use crate::handle::Failed;
+use crate::run::NODES_MAX;
+use crate::waiting::Origin;
+
+/// The most orders that are under way at once; beyond, it answers `Busy`.
+const ORDERS_MAX: usize = 64;
+
+/// What an operator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Change { changes: Vec<MemberChange>, force: bool },
+    Transfer { to: Option<NodeId> },
+    Snapshot,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderDone {
+    /// The change of the members is committed, and so is what followed from it.
+    Changed {
+        /// Its entry.
+        entry: EntryId,
+    },
+    /// Another node leads.
+    Transferred {
+        /// Who does.
+        to: NodeId,
+    },
+    /// The snapshot is durable.
+    SnapshotMade {
+        /// The last entry that it covers.
+        through: Index,
+    },
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Changed(EntryId),
+    Transferred,
+    Snapshot(Index),
+}
+
+#[derive(Debug)]
+struct Waiter {
+    wanted: Wanted,
+    since: Instant,
+    origin: Origin<OrderDone>,
+}
+
+/// The orders under way.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    waiting: Vec<Waiter>,
+}
+
+type NodeReplica<S, T, M> = Replica<S, T, M, HeapMemory, NODES_MAX>;
+
+impl Order {
+    /// The order in a request, if it is one.
+    pub(crate) fn of(body: &RequestBody<'_>) -> Option<Result<Order, NotExecuted>> {
+        match *body {
+            RequestBody::Change { changes, force } => Some(match decode_changes(changes.0) {
+                Ok(changes) => Ok(Order::Change { changes: changes.into_iter().collect(), force }),
+                Err(_) => Err(NotExecuted::Unsupported),
+            }),
+            RequestBody::Transfer { to } => Some(Ok(Order::Transfer { to })),
+            RequestBody::Snapshot => Some(Ok(Order::Snapshot)),
+            _ => None,
+        }
+    }
+}
+
+impl Orders {
+    /// Begins what is asked, or says at once why not.
+    pub(crate) fn begin<S: Storage, T: Transport, M: StateMachine, N: Network>(
+        &mut self,
+        now: Instant,
+        replica: &mut NodeReplica<S, T, M>,
+        network: &mut N,
+        order: Result<Order, NotExecuted>,
+        origin: Origin<OrderDone>,
+    ) {
+        let busy = self.waiting.len() >= ORDERS_MAX;
+        let begun = match order {
+            _ if busy => Err(NotExecuted::Refused(ProposeError::Busy)),
+            Ok(order) => begin(now, replica, &order),
+            Err(reason) => Err(reason),
+        };
+        match begun {
+            Ok(wanted) => self.waiting.push(Waiter { wanted, since: now, origin }),
+            Err(reason) => fail(network, Some(replica.configuration()), origin, Failed::NotExecuted(reason)),
+        }
+    }
+
+    /// Answers the orders that have come to their end.
+    pub(crate) fn look<S: Storage, T: Transport, M: StateMachine, N: Network>(
+        &mut self,
+        before: Instant,
+        replica: &NodeReplica<S, T, M>,
+        network: &mut N,
+    ) {
+        let mut number = 0;
+        while let Some(waiter) = self.waiting.get(number) {
+            let end = match state(replica, waiter.wanted) {
+                None if waiter.since < before => Some(Err(Failed::Unknown)),
+                state => state,
+            };
+            match end {
+                None => number += 1,
+                Some(end) => answer(network, replica, self.waiting.swap_remove(number).origin, end),
+            }
+        }
+    }
+
+    /// Whether there are any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+fn begin<S: Storage, T: Transport, M: StateMachine>(
+    now: Instant,
+    replica: &mut NodeReplica<S, T, M>,
+    order: &Order,
+) -> Result<Wanted, NotExecuted> {
+    match order {
+        Order::Change { changes, force } => match replica.change_members(now, changes, *force) {
+            Ok(entry) => Ok(Wanted::Changed(entry)),
+            Err(ChangeMembersError::Propose(error)) => Err(NotExecuted::Refused(error)),
+            Err(ChangeMembersError::Change(error)) => Err(NotExecuted::Change(error)),
+            // The storage has failed, and the node is about to stop.
+            Err(_) => Err(NotExecuted::Stopping),
+        },
+        Order::Transfer { to } => {
+            replica.transfer(now, *to).map_err(NotExecuted::Transfer)?;
+            Ok(Wanted::Transferred)
+        }
+        Order::Snapshot => Ok(Wanted::Snapshot(replica.make_snapshot())),
+    }
+}
+
+/// What has come of it, if it has come to its end.
+fn state<S: Storage, T: Transport, M: StateMachine>(
+    replica: &NodeReplica<S, T, M>,
+    wanted: Wanted,
+) -> Option<Result<OrderDone, Failed>> {
+    let status = replica.raft().status();
+    let not_executed = |reason| Some(Err(Failed::NotExecuted(reason)));
+    match wanted {
+        Wanted::Changed(entry) => match replica.raft().storage().term(entry.index) {
+            Some(term) if term != entry.term => not_executed(NotExecuted::Overtaken),
+            _ if status.commit < status.configuration.index.max(entry.index) || status.joint => None,
+            _ => Some(Ok(OrderDone::Changed { entry })),
+        },
+        Wanted::Transferred if status.role != RoleName::Leader => {
+            status.leader.map(|to| Ok(OrderDone::Transferred { to }))
+        }
+        Wanted::Transferred if status.transfer.is_none() => not_executed(NotExecuted::NotTakenOver),
+        Wanted::Transferred => None,
+        Wanted::Snapshot(index) if status.snapshot >= index => {
+            Some(Ok(OrderDone::SnapshotMade { through: status.snapshot }))
+        }
+        Wanted::Snapshot(_) => None,
+    }
+}
+
+fn answer<S: Storage, T: Transport, M: StateMachine, N: Network>(
+    network: &mut N,
+    replica: &NodeReplica<S, T, M>,
+    origin: Origin<OrderDone>,
+    end: Result<OrderDone, Failed>,
+) {
+    match (origin, end) {
+        (Origin::Client(client, id), Ok(done)) => {
+            let body = match done {
+                OrderDone::Changed { entry } => ResponseBody::Changed { entry },
+                OrderDone::Transferred { to } => ResponseBody::Transferred { to },
+                OrderDone::SnapshotMade { through } => ResponseBody::SnapshotMade { through },
+            };
+            network.respond(client, &Response { id, body });
+        }
+        (Origin::Caller(caller), Ok(done)) => drop(caller.send(Ok(done))),
+        (origin, Err(failed)) => fail(network, Some(replica.configuration()), origin, failed),
+    }
+}
