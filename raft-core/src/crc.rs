@@ -16,6 +16,7 @@ pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
 ///
 /// `crc32c(crc32c(0, a), b)` is the checksum of `a` followed by `b`.
 #[cfg(feature = "hardware-crc")]
+#[inline]
 #[must_use]
 pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, bytes)

@@ -98,6 +98,10 @@ impl<const ENTRIES: usize, const LOG_BYTES: usize, const BYTES: usize> Storage
         self.log.append(header, parts)
     }
 
+    fn append_records(&mut self, records: Records<'_>) -> Result<(), Full> {
+        self.log.append_records(records)
+    }
+
     fn truncate(&mut self, last: Index) {
         self.log.truncate(last);
     }

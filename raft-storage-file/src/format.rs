@@ -25,6 +25,7 @@
 //! without gaps, and the log is all their batches in order. Segments whose entries a snapshot covers
 //! are removed, oldest first; after a power loss some of them may be there again, before a gap.
 //! The log then begins at the first segment behind the last gap, with what its header says it follows.
+//! A batch of it may cut the log back to an entry before that; then it begins there.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
