@@ -79,7 +79,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         if let Some(Expulsion::Removed { .. }) = self.expelled {
             self.expelled = None; // It was added again.
         }
-        let (now, election_at) = (self.now, self.election_timeout());
+        let (now, election_at) = (self.now, self.now.after(self.patience));
         match &mut self.role {
             Role::Follower(Follower { election_at: at, leader: Some(following) }) => {
                 *at = election_at;
@@ -99,6 +99,16 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// Appends those of `entries`, which follow `previous`, that are not there; drops what
     /// contradicts them, and nothing else. Gives the last index that is then known to match.
     fn take_entries(&mut self, previous: Index, entries: Records<'_>) -> Result<Index, StepError> {
+        let new = entries.first().index == self.storage.last().index.next();
+        if new && entries.headers().all(|header| header.kind != EntryKind::Configuration) {
+            // If there is no room for some of them, the leader sends those again.
+            let _ = self.storage.append_records(entries);
+            let last = self.storage.last().index;
+            if last > previous {
+                self.taken_at = self.now;
+            }
+            return Ok(last);
+        }
         let mut matched = previous;
         for entry in entries.iter() {
             let header = &entry.header;

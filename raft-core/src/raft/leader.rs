@@ -57,6 +57,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn append_as_leader(&mut self, kind: EntryKind, parts: &[&[u8]]) -> Result<EntryId, ProposeError> {
         let (term, now) = (self.term(), self.now);
         let Role::Leader(leader) = &mut self.role else {
@@ -135,7 +136,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             let event = Event::SnapshotSent { to: from, matched: follower.matched };
             self.tell(event);
         }
-        if news {
+        if news && matched > self.commit {
             self.advance_commit();
         }
         self.confirm_reads();

@@ -40,7 +40,7 @@ use crate::raft::progress::{Progress, ProgressState};
 use crate::raft::role::{Follower, Following, Role};
 use crate::random::Random;
 use crate::storage::{HardState, Saved, Storage};
-use crate::types::{ClusterId, EntryId, Index, Instant, NodeId, Term};
+use crate::types::{ClusterId, EntryId, Index, Instant, Millis, NodeId, Term};
 
 pub use change::ChangeMembersError;
 pub use read::{ReadId, ReadState};
@@ -93,6 +93,8 @@ pub struct Raft<S, const NODES: usize> {
     lease: Option<Lease>,
     now: Instant,
     random: Random,
+    /// The election timeout drawn last: one for each time this node begins to follow or campaign.
+    patience: Millis,
     saved: Saved,
     commit: Index,
     applied: Index,
@@ -269,7 +271,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             Role::Candidate(_) if self.hard_state_is_saved() => self.count_own_vote(),
             Role::Leader(_) => {
                 self.note_saved();
-                self.advance_commit();
+                if self.saved.through.index > self.commit {
+                    self.advance_commit();
+                }
                 self.confirm_reads();
             }
             _ => {}
