@@ -127,6 +127,11 @@ fn leadership_is_handed_over_and_snapshots_are_made_on_demand() {
     let (status, problem) = post(&cluster, to, "/v1/leader", &object!({ "to": 9 }));
     assert_eq!((status, problem["type"].as_str().unwrap()), (409, "urn:raft-kv:problem:not-transferred"));
 
+    let status = json(&mut agent().get(cluster.url(leader, "/v1/status")).call().unwrap());
+    let followers = status["followers"].as_array().unwrap();
+    assert_eq!(followers.len(), 2, "{status}");
+    assert!(followers.iter().all(|follower| follower["replication"] == "replicating"), "{status}");
+
     let (status, made) = post(&cluster, 2, "/v1/snapshots", &object!({}));
     assert_eq!(status, 201);
     assert!(made["through"].as_u64().unwrap() > 2);
