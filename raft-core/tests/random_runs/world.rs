@@ -130,13 +130,14 @@ impl World {
         let config = Config {
             election_timeout: Millis(100),
             heartbeat_interval: Millis(20),
-            message_bytes_max: [40, 200, 4000][random.below(3) as usize],
+            message_bytes_max: [100, 400, 4000][random.below(3) as usize],
             inflight_entries_max: 1 + random.below(20),
             inflight_bytes_max: 1 + random.below(500),
             uncommitted_entries_max: 4 + random.below(20),
-            snapshot_inflight_bytes_max: 200 + random.below(2000),
+            snapshot_inflight_bytes_max: 4000 + random.below(8000),
             disk_stall_max: Millis([200, 5_000][random.below(2) as usize]),
-            snapshot_after_entries: 5 + random.below(40),
+            // Less, and a snapshot is outdated before it has arrived, again and again.
+            snapshot_after_entries: 20 + random.below(30),
             snapshot_keep_entries: random.below(20),
             check_after_entries: if kind == Kind::Decay { 5 + random.below(20) } else { random.below(3) * 10 },
             ..Config::default()
@@ -373,7 +374,8 @@ impl World {
         for _ in 0..copies {
             let slow = if faulty && self.random.chance(30) { 300 } else { 8 };
             self.flown += 1;
-            let due = self.now + self.random.below(slow);
+            // On a healthy link nothing overtakes.
+            let due = self.now + if faulty { self.random.below(slow) } else { 2 };
             self.flights.insert((due, self.flown), (from, to, bytes.clone()));
         }
     }
