@@ -20,6 +20,8 @@ pub(crate) struct Client {
     sequence: u64,
     /// Commands answered, in all its sessions.
     pub(crate) finished: u64,
+    /// It stops when it has so many.
+    pub(crate) goal: u64,
     answered: u64,
     attempt: Option<(u64, Attempt)>,
     give_up_at: u64,
@@ -42,7 +44,16 @@ pub(crate) struct Read {
 impl Client {
     pub(crate) fn new(client: usize) -> Client {
         let nonce = Nonce(client as u128 + 1);
-        Client { nonce, session: None, sequence: 1, finished: 0, answered: 0, attempt: None, give_up_at: 0 }
+        Client {
+            nonce,
+            session: None,
+            sequence: 1,
+            finished: 0,
+            goal: u64::MAX,
+            answered: 0,
+            attempt: None,
+            give_up_at: 0,
+        }
     }
 
     /// No two commands of the runs are equal: a session that is opened anew has another nonce.
@@ -98,7 +109,7 @@ impl World {
     pub(crate) fn act(&mut self, client: usize) {
         let now = self.now;
         let this = &mut self.clients[client];
-        if this.attempt.is_some() && now < this.give_up_at {
+        if this.finished >= this.goal || this.attempt.is_some() && now < this.give_up_at {
             return;
         }
         (this.attempt, this.give_up_at) = (None, now + ANSWER_MILLIS);

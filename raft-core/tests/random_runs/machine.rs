@@ -40,7 +40,6 @@ impl StateMachine for Machine {
     }
 
     fn restore(&mut self, state: &mut dyn Source) -> Result<(), Damaged> {
-        self.decayed.set(false);
         self.counter.restore(state)
     }
 }

@@ -42,19 +42,23 @@ impl World {
                 .filter(|&node| members.iter().any(|m| m.id == id(node)))
                 .map(|node| MemberChange::Remove(id(node)));
         }
+        // The voters that can lead must be a majority by themselves: a witness may be the only one
+        // to have an entry that is not committed, and then it votes for none of them.
+        let may_be_witness = voters > 2 && self.witnesses.is_empty();
+        let least = 2 + self.witnesses.len();
         Some(match self.random.below(8) {
-            0..3 if self.size() < NODES_MAX && members.len() < 7 => MemberChange::Add(self.new_member()?),
+            0..3 if self.size() < NODES_MAX && members.len() < 7 => MemberChange::Add(self.new_member(may_be_witness)?),
             3 => MemberChange::Promote(member.id),
-            4 if voters > 2 => MemberChange::Demote(member.id),
-            5 if voters > 2 => MemberChange::Remove(member.id),
-            6 if voters > 2 => MemberChange::Remove(id(leader)),
+            4 if voters > least => MemberChange::Demote(member.id),
+            5 if voters > least => MemberChange::Remove(member.id),
+            6 if voters > least => MemberChange::Remove(id(leader)),
             _ => MemberChange::Prioritize { id: member.id, priority: self.random.below(3) as u8 },
         })
     }
 
     /// A node that was made and is no member yet, or one that is made now.
-    fn new_member(&mut self) -> Option<Member> {
-        let witness = !self.nodes.is_empty() && self.random.chance(200);
+    fn new_member(&mut self, may_be_witness: bool) -> Option<Member> {
+        let witness = may_be_witness && self.random.chance(300);
         let suffrage = match self.random.below(2) {
             _ if witness => Suffrage::Witness,
             0 => Suffrage::Learner,
