@@ -95,7 +95,14 @@ impl World {
         let members = replica.configuration().members().to_vec();
         let votes = members.iter().filter(|member| member.votes()).count();
         let joint = replica.configuration().is_joint();
-        if self.wiped.is_some() || votes < 3 || joint || !settled || !members.iter().any(|m| m.id == id(node)) {
+        // A witness that is new does not vote before it has an entry: with it, two would be missing.
+        if self.wiped.is_some()
+            || !self.witnesses.is_empty()
+            || votes < 3
+            || joint
+            || !settled
+            || !members.iter().any(|m| m.id == id(node))
+        {
             return;
         }
         self.crash(node);
