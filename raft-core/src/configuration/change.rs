@@ -121,15 +121,16 @@ impl Configuration {
             return Err(ChangeError::UnderWay);
         }
         let mut next = self.clone();
+        for member in &mut next.members {
+            member.outgoing_voter = member.votes();
+        }
         for change in changes {
             next.make(change, &caught_up)?;
         }
         next.members.sort_unstable_by_key(|member| member.id);
-        let votes = |configuration: &Configuration, id| configuration.member(id).is_some_and(Member::votes);
-        let touched = next.members.iter().any(|member| member.votes() != votes(self, member.id));
-        if touched {
+        if next.members.iter().all(|member| member.votes() == member.outgoing_voter) {
             for member in &mut next.members {
-                member.outgoing_voter = votes(self, member.id);
+                member.outgoing_voter = false;
             }
         }
         next.check().map_err(|error| match error {
@@ -196,6 +197,8 @@ impl Configuration {
             // It still votes in the configuration being left.
             Suffrage::Voter => member.suffrage = Suffrage::Leaving,
             Suffrage::Witness => member.suffrage = Suffrage::LeavingWitness,
+            // One that the same call made a learner still votes there, too.
+            Suffrage::Learner | Suffrage::Joining if member.outgoing_voter => member.suffrage = Suffrage::Leaving,
             Suffrage::Learner | Suffrage::Joining => self.members.retain(|member| member.id != id),
         }
         Ok(())
@@ -269,6 +272,14 @@ mod tests {
         let joint = change(&old, &[MemberChange::Demote(id(1))]).unwrap();
         assert_eq!(shape(&joint), [(1, Suffrage::Learner, true), (2, Suffrage::Voter, true)]);
         assert_eq!(shape(&joint.leave()), [(1, Suffrage::Learner, false), (2, Suffrage::Voter, false)]);
+    }
+
+    #[test]
+    fn a_voter_that_is_demoted_and_removed_at_once_votes_until_the_second_step() {
+        let old = voters(ClusterId(1), 2).unwrap();
+        let joint = change(&old, &[MemberChange::Demote(id(1)), MemberChange::Remove(id(1))]).unwrap();
+        assert_eq!(shape(&joint), [(1, Suffrage::Leaving, true), (2, Suffrage::Voter, true)]);
+        assert_eq!(shape(&joint.leave()), [(2, Suffrage::Voter, false)]);
     }
 
     #[test]
