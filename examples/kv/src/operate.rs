@@ -116,6 +116,7 @@ fn part(member: &Member) -> &'static str {
         Suffrage::Learner => "learner",
         Suffrage::Witness => "witness",
         Suffrage::Joining => "joining",
+        Suffrage::JoiningWitness => "joining-witness",
         Suffrage::Leaving | Suffrage::LeavingWitness => "leaving",
         _ => "unknown",
     }

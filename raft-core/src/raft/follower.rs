@@ -79,13 +79,15 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         if let Some(Expulsion::Removed { .. }) = self.expelled {
             self.expelled = None; // It was added again.
         }
-        let (now, election_at) = (self.now, self.now.after(self.patience));
+        let now = self.now;
         match &mut self.role {
-            Role::Follower(Follower { election_at: at, leader: Some(following) }) => {
-                *at = election_at;
+            Role::Follower(Follower { election_at, leader: Some(following) }) => {
+                *election_at = now.after(self.patience);
                 following.heard_at = now;
             }
             _ => {
+                let election_at = self.election_timeout();
+                self.patience = election_at.since(now);
                 let mut following = Following::new(from, now);
                 // Reads begun under this leader before it was lost sight of go on.
                 following.read_wanted = (self.last_ticket_term == term).then_some(self.last_ticket);

@@ -30,6 +30,7 @@ fn persistent_state_is_saved_before_an_answer() {
 #[test]
 fn persistent_state_survives_a_restart() {
     let mut node = Lone::with_log(3, &[2, 3]);
+    node.tick(node.raft.deadline());
     assert!(node.ask_vote(3, 4, at(3, 3)));
     node.restart();
     assert_eq!(node.raft.term(), Term(4));
@@ -85,7 +86,9 @@ fn append_entries_2_a_gap_or_another_term_before_is_refused() {
         node.save();
         assert_eq!(node.log(), [at(1, 1), at(2, 2)], "nothing is appended behind {previous}");
         let said = node.said(2);
-        assert!(matches!(said[..], [Said::AppendReply { matched: 0, rejected: Some(it) }] if it.previous == previous.index));
+        assert!(
+            matches!(said[..], [Said::AppendReply { matched: 0, rejected: Some(it) }] if it.previous == previous.index)
+        );
         assert_eq!(node.raft.commit(), Index(1));
     }
 }
@@ -150,8 +153,7 @@ fn request_vote_2_one_vote_in_a_term_repeated_to_the_same_candidate() {
 
 #[test]
 fn request_vote_2_the_log_must_be_at_least_as_up_to_date() {
-    for (last, granted) in
-        [(at(2, 3), true), (at(2, 4), true), (at(2, 2), false), (at(1, 9), false), (at(3, 2), true)]
+    for (last, granted) in [(at(2, 3), true), (at(2, 4), true), (at(2, 2), false), (at(1, 9), false), (at(3, 2), true)]
     {
         let mut node = Lone::with_log(3, &[2, 2]);
         node.tick(node.raft.deadline());
@@ -327,8 +329,11 @@ fn leaders_send_what_a_follower_lacks_and_note_what_it_has() {
     node.propose().unwrap();
     node.propose().unwrap();
     let said = node.said(2);
-    assert!(matches!(&said[..], [Said::Append { previous, entries, .. }]
-        if *previous == at(2, 2) && *entries == [at(2, 3), at(2, 4)]), "{said:?}");
+    assert!(
+        matches!(&said[..], [Said::Append { previous, entries, .. }]
+        if *previous == at(2, 2) && *entries == [at(2, 3), at(2, 4)]),
+        "{said:?}"
+    );
     node.acknowledge(2, 4);
     let followers = node.raft.status().followers;
     assert_eq!((followers[0].matched, followers[0].next), (Index(4), Index(5)));
@@ -340,10 +345,9 @@ fn leaders_go_back_until_the_logs_agree() {
     let mut cluster = Cluster::of(3);
     let old = cluster.elect();
     cluster.isolate(old);
-    (0..5).for_each(|_| drop(cluster.propose(old).unwrap()));
-    let new = cluster.elect();
-    assert_ne!(new, old);
-    (0..3).for_each(|_| drop(cluster.propose(new).unwrap()));
+    cluster.propose_some(old, 5);
+    let new = cluster.elect_after(old);
+    cluster.propose_some(new, 3);
     cluster.settle();
     cluster.cut.clear();
     cluster.pass(500);

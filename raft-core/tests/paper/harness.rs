@@ -214,6 +214,12 @@ impl Lone {
         })
     }
 
+    pub(crate) fn propose_some(&mut self, entries: usize) {
+        for _ in 0..entries {
+            self.propose().unwrap();
+        }
+    }
+
     pub(crate) fn log(&self) -> Vec<EntryId> {
         self.raft.storage().ids().collect()
     }
@@ -344,6 +350,17 @@ impl Cluster {
         panic!("nobody was elected");
     }
 
+    /// As [`Cluster::elect`], but for another leader than `old`, which was cut off.
+    pub(crate) fn elect_after(&mut self, old: u64) -> u64 {
+        for _ in 0..100 {
+            self.pass(HEARTBEAT);
+            if let Some(leader) = self.leader().filter(|&leader| leader != old) {
+                return leader;
+            }
+        }
+        panic!("nobody was elected");
+    }
+
     /// The leader of the latest term, once it has committed in it.
     pub(crate) fn leader(&self) -> Option<u64> {
         let led = self.nodes.iter().filter(|node| node.term_start().is_some_and(|start| node.commit() >= start));
@@ -357,6 +374,15 @@ impl Cluster {
             ready.later();
             entry
         })
+    }
+
+    /// As many as it takes: a node that does not lead takes none.
+    pub(crate) fn propose_some(&mut self, node: u64, entries: usize) {
+        for _ in 0..entries {
+            if self.propose(node).is_err() {
+                return;
+            }
+        }
     }
 
     pub(crate) fn read(&mut self, node: u64) -> Result<ReadId, ProposeError> {

@@ -39,7 +39,7 @@ fn section_3_5_lost_entries_are_sent_again() {
     let leader = cluster.elect();
     let follower = leader % 3 + 1;
     cluster.isolate(follower);
-    (0..20).for_each(|_| drop(cluster.propose(leader).unwrap()));
+    cluster.propose_some(leader, 20);
     cluster.pass(20 * TIMEOUT);
     cluster.cut.clear();
     cluster.pass(5 * TIMEOUT);
@@ -54,7 +54,7 @@ fn section_3_5_a_majority_commits_an_entry_and_all_before_it() {
     for members in 1..=7 {
         let mut node = Lone::of(members);
         node.lead();
-        (0..3).for_each(|_| drop(node.propose().unwrap()));
+        node.propose_some(3);
         node.save();
         for follower in 2..=members {
             let before = follower - 1;
@@ -87,10 +87,10 @@ fn section_3_5_logs_that_agree_on_an_entry_agree_before_it() {
     let mut cluster = Cluster::of(5);
     for turn in 0..6 {
         let leader = cluster.elect();
-        (0..3).for_each(|_| drop(cluster.propose(leader)));
+        cluster.propose_some(leader, 3);
         if turn % 2 == 0 {
             cluster.isolate(leader);
-            (0..2).for_each(|_| drop(cluster.propose(leader)));
+            cluster.propose_some(leader, 2);
             cluster.pass(4 * TIMEOUT);
             cluster.cut.clear();
         }
@@ -171,6 +171,7 @@ fn section_3_5_leaders_only_append() {
 fn section_3_5_a_refusal_skips_whole_terms() {
     let mut follower = Lone::with_log(3, &[2; 50]);
     follower.append(2, 5, at(5, 60), &[], 0).unwrap();
+    follower.save();
     let said = follower.said(2);
     let [Said::AppendReply { rejected: Some(rejection), .. }] = said[..] else { panic!("{said:?}") };
     assert_eq!(rejection.hint, at(2, 51), "its last entry that could match");
@@ -195,12 +196,13 @@ fn section_3_6_2_entries_of_earlier_terms_are_not_committed_by_counting() {
 #[test]
 fn section_3_6_3_all_apply_the_same() {
     let mut cluster = Cluster::of(5);
+    let mut leader = cluster.elect();
     for _ in 0..8 {
-        let leader = cluster.elect();
-        (0..3).for_each(|_| drop(cluster.propose(leader)));
+        cluster.propose_some(leader, 3);
+        cluster.settle();
         cluster.isolate(leader);
-        (0..3).for_each(|_| drop(cluster.propose(leader)));
-        cluster.pass(3 * TIMEOUT);
+        cluster.propose_some(leader, 3);
+        leader = cluster.elect_after(leader);
         cluster.cut.clear();
         cluster.pass(TIMEOUT);
     }
