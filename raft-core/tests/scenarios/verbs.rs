@@ -41,7 +41,7 @@ impl World {
             "followers" => self.show_followers(node()),
             "machine" => {
                 let words = self.node(node()).machine.join(" ");
-                self.say(format!("{} has applied {words}", node()));
+                self.say(format!("{} has applied {}", node(), if words.is_empty() { "nothing" } else { &words }));
             }
             "state" if rest.is_empty() => {
                 let all: Vec<u64> = self.nodes.keys().copied().collect();
