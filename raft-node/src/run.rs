@@ -120,6 +120,10 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
                 }
                 // A caller that has gone wants no answer.
                 Letter::Status { answer } => drop(answer.send(Ok(self.replica.status()))),
+                Letter::Followers { answer } => {
+                    let followers = self.replica.raft().status().followers;
+                    drop(answer.send(Ok(followers.into_iter().collect())));
+                }
                 Letter::Members { answer } => drop(answer.send(Ok(self.replica.configuration().clone()))),
                 Letter::Order { order, answer } => self.order(now, Ok(order), Origin::Caller(answer)),
                 Letter::Stop => self.begin_stop(now),

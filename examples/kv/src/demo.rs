@@ -74,6 +74,8 @@ pub(crate) enum DemoError {
     Members,
     #[error("the new nodes did not catch up in time")]
     NotCaughtUp,
+    #[error("the members cannot be replaced as they should be: {0}")]
+    NotReplaced(&'static str),
     #[error("nodes {0:?} were removed and did not end")]
     Stays(Vec<u64>),
 }

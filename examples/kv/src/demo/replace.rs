@@ -11,7 +11,7 @@ use raft_core::types::NodeId;
 
 use crate::demo::load::Shared;
 use crate::demo::{Demo, DemoError, LOOK};
-use crate::watch::Watch;
+use crate::watch::{View, Watch};
 
 /// How long nodes may take to copy the state and become voters.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
@@ -31,6 +31,9 @@ impl Demo {
 
     /// Starts nodes and has them added; waits until they vote.
     fn add(&mut self, nodes: &[u64], shared: &Shared) -> Result<(), DemoError> {
+        self.wait_until(shared, "its log was never compacted", |view| {
+            view.leader().is_some_and(|(_, leader)| leader.base.0 > 0)
+        })?;
         let mut changes = Vec::new();
         for &node in nodes {
             let listen = self.cluster.add(node)?;
@@ -41,7 +44,12 @@ impl Demo {
         self.operator().change_members(&changes, false)?;
         self.look_at_members()?;
         self.wait_for(shared, |voters| nodes.iter().all(|node| voters.contains(node)))?;
-        self.progress.say(&format!("Nodes {nodes:?} joined, copied the state, and vote."));
+        // The entries they began with had been dropped everywhere: they came by a snapshot.
+        self.wait_until(shared, "they did not come by a snapshot", |view| {
+            let new = view.0.iter().flatten().filter(|status| nodes.contains(&status.node.get()));
+            new.filter(|status| status.base.0 > 0).count() == nodes.len()
+        })?;
+        self.progress.say(&format!("Nodes {nodes:?} joined, caught up by a snapshot, and vote."));
         self.settle()?;
         self.progress.step();
         Ok(())
@@ -71,6 +79,22 @@ impl Demo {
     fn look_at_members(&mut self) -> Result<(), DemoError> {
         self.endpoints = self.cluster.endpoints();
         self.watch = Watch::new(&self.endpoints)?;
+        Ok(())
+    }
+
+    fn wait_until(
+        &mut self,
+        shared: &Shared,
+        otherwise: &'static str,
+        done: impl Fn(&View) -> bool,
+    ) -> Result<(), DemoError> {
+        let begin = Instant::now();
+        while !done(&self.watch.look()) {
+            if begin.elapsed() > CATCH_UP_MAX {
+                return Err(DemoError::NotReplaced(otherwise));
+            }
+            self.wait(LOOK, shared)?;
+        }
         Ok(())
     }
 
