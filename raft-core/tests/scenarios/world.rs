@@ -100,7 +100,14 @@ impl World {
     }
 
     /// Starts a node on what its log holds: as one that joins, if that is nothing.
-    pub(crate) fn start(&self, node: u64, log: DeferredLog, starts: u64, now: Instant, suspect: Option<Index>) -> State {
+    pub(crate) fn start(
+        &self,
+        node: u64,
+        log: DeferredLog,
+        starts: u64,
+        now: Instant,
+        suspect: Option<Index>,
+    ) -> State {
         let config = Config { seed: node * 1000 + starts, suspect_through: suspect, ..self.config };
         let first = self.configuration.as_ref().unwrap();
         State::Up(match log.last() {
