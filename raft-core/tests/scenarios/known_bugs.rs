@@ -76,6 +76,7 @@ scripts! {
     known_bug_57_a_hand_over_goes_on_behind_a_snapshot: "transfer_with_snapshot",
     known_bug_58_learners_are_no_part_of_a_quorum: "check_quorum_without_learners",
     known_bug_59_one_change_at_a_time_and_never_the_last_voter: "change_refused",
+    known_bug_59_a_change_waits_for_the_last_one: "change_waits_for_the_last",
     known_bug_59_a_minority_does_not_make_itself_a_majority: "change_in_minority",
 }
 
