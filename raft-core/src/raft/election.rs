@@ -225,7 +225,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
                 index > self.commit && self.storage.term(index) != Some(term)
             }
         };
-        if holds && self.membership.find(from).is_some() && self.expelled.is_none() {
+        // A node whose storage was wiped knows no members: but it hears who leads.
+        let can_know = self.membership.find(from).is_some() || self.leader() == Some(from);
+        if holds && can_know && self.expelled.is_none() {
             self.expelled = Some(reason);
             self.tell(Event::Expelled { reason });
             self.follow_term(self.term(), StepDown::Removed);

@@ -229,6 +229,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             self.tell(Event::DiskStalled { unsaved_for: now.since(since) });
             if let Some(to) = self.best_successor(|_, _| true) {
                 self.begin_transfer(to, TransferReason::DiskStalled);
+            } else if let Role::Leader(leader) = &mut self.role {
+                // Not to be told with each heartbeat.
+                leader.hand_over_at = now.after(self.config.election_timeout);
             }
             return;
         }

@@ -195,6 +195,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             match message.body {
                 Body::Append { .. } | Body::Snapshot { .. } => self.reply(from, Reply::Outdated),
                 Body::Vote { .. } => self.reply(from, Reply::Vote { term, granted: false }),
+                // It campaigned in vain and is in a later term. What is committed stays so in that too.
+                Body::Expelled { reason: Expulsion::Removed { .. } } => return true,
                 _ => {}
             }
             return false;
