@@ -80,11 +80,7 @@ impl Memo {
     }
 }
 
-fn with<V, T>(
-    table: &Table<V>,
-    key: u64,
-    look: impl FnOnce(&mut HashMap<u64, V, BuildHasherDefault<Same>>) -> T,
-) -> T {
+fn with<V, T>(table: &Table<V>, key: u64, look: impl FnOnce(&mut HashMap<u64, V, BuildHasherDefault<Same>>) -> T) -> T {
     let shard = table.get(key as usize % SHARDS).expect("there are so many shards");
     // A thread that ended over a shard has left it whole.
     look(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))

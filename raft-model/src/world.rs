@@ -12,9 +12,9 @@ use raft_core::storage::Storage;
 use raft_core::types::NodeId;
 
 use crate::history::History;
+use crate::memo::Memo;
 use crate::network::{Envelope, Kind, Network};
 use crate::node::{Input, NODES, Node, Outcome};
-use crate::memo::Memo;
 use crate::seen::{Event, Seen};
 use crate::space::{Limits, PreVotes, Saves, Space};
 
@@ -185,7 +185,8 @@ impl World {
             match limits.pre_votes {
                 PreVotes::Apart => input(Input::Tick),
                 PreVotes::AtOnce => {
-                    let others: Vec<NodeId> = self.nodes.iter().map(|node| node.raft().id()).filter(|&other| other != id).collect();
+                    let others: Vec<NodeId> =
+                        self.nodes.iter().map(|node| node.raft().id()).filter(|&other| other != id).collect();
                     kinds.extend(others.iter().map(|&other| Kinds::Campaign(id, vec![other])));
                     kinds.push(Kinds::Campaign(id, others));
                 }
