@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use stateright::{Checker, HasDiscoveries, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
 use crate::properties;
 use crate::seen::{EVENTS, Event};
@@ -106,9 +106,7 @@ pub fn explore(space: &Space, effort: &Effort) -> Report {
     let (took, walk) = (began.elapsed(), checker.model());
     let seen = EVENTS.map(|event| (event, walk.run.seen.times(event))).to_vec();
     walk.again.store(true, Ordering::Relaxed);
-    let told = |path: stateright::Path<World, Action>| -> Vec<String> {
-        path.into_actions().iter().map(|action| format!("{action:?}")).collect()
-    };
+    let told = |path: Path<World, Action>| path.into_actions().iter().map(|action| format!("{action:?}")).collect();
     let violations: Vec<_> = checker.discoveries().into_iter().map(|(name, path)| (name, told(path))).collect();
     Report {
         space: space.name,

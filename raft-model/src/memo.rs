@@ -81,7 +81,8 @@ impl Memo {
 }
 
 fn with<V, T>(table: &Table<V>, key: u64, look: impl FnOnce(&mut HashMap<u64, V, BuildHasherDefault<Same>>) -> T) -> T {
-    let shard = table.get(key as usize % SHARDS).expect("there are so many shards");
+    let shard = usize::try_from(key % SHARDS as u64).ok().and_then(|shard| table.get(shard));
+    let shard = shard.expect("there are so many shards");
     // A thread that ended over a shard has left it whole.
     look(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))
 }

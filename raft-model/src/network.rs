@@ -25,13 +25,9 @@ pub(crate) struct Envelope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     PreVote,
-    /// An answer to a pre-vote. When its term has been reached it says nothing any more.
-    PreVoteReply {
-        granted: bool,
-    },
+    PreVoteReply { granted: bool },
     VoteReply,
     AppendReply,
-    /// One that may be answered, or that tells what somebody else knows.
     Other,
 }
 
@@ -55,25 +51,17 @@ impl Envelope {
         Message::decode(&self.bytes).expect("it was encoded as a message")
     }
 
-    /// Whether its receiver takes no notice of it, now or ever, and answers nothing.
-    pub(crate) fn is_dead(&self, receiver: &Core) -> bool {
+    /// Whether it is of an earlier term than its receiver, or answers what that does not wait for
+    /// any more: the receiver should take nothing from it.
+    pub(crate) fn is_stale(&self, receiver: &Core) -> bool {
         let (term, role) = (receiver.term(), receiver.role());
         match self.kind {
-            Kind::PreVoteReply { granted: true } => self.term <= term,
-            Kind::PreVoteReply { granted: false } => self.term < term,
+            // These two are of the term that would be campaigned in.
+            Kind::PreVote | Kind::PreVoteReply { granted: true } => self.term <= term,
             // Nobody is candidate or leader in the same term again.
-            Kind::VoteReply => self.term < term || (self.term == term && role != RoleName::Candidate),
-            Kind::AppendReply => self.term < term || (self.term == term && role != RoleName::Leader),
-            Kind::PreVote | Kind::Other => false,
-        }
-    }
-
-    /// Whether it is of an earlier term than the receiver's: it changes nothing there, but is
-    /// answered.
-    pub(crate) fn is_stale(&self, receiver: &Core) -> bool {
-        match self.kind {
-            Kind::PreVote => self.term <= receiver.term(),
-            _ => self.term < receiver.term(),
+            Kind::VoteReply if self.term == term => role != RoleName::Candidate,
+            Kind::AppendReply if self.term == term => role != RoleName::Leader,
+            _ => self.term < term,
         }
     }
 }

@@ -58,7 +58,10 @@ pub(crate) enum Input {
     /// follower has not heard its leader lately, but does not campaign yet.
     Silence,
     Propose,
+    /// The members are changed as the space says.
     Change,
+    /// It hands leadership over to the other.
+    HandOver(NodeId),
     /// What was changed so far becomes durable, but the core does not learn of it yet.
     Write,
     /// The core learns what is durable.
@@ -170,7 +173,13 @@ impl Node {
                 return Some(self.raft.step(self.now, &message).err().map(|error| error.to_string()));
             }
             Input::Tick => self.tick(self.raft.deadline()),
-            Input::Silence if self.leads() => self.tick(self.now.after(ELECTION_TIMEOUT)),
+            Input::Silence if self.leads() => {
+                self.tick(self.now.after(ELECTION_TIMEOUT));
+                // One that needs nobody else leads on: that is as good as a heartbeat.
+                if self.leads() {
+                    return None;
+                }
+            }
             Input::Silence => self.tick(self.before_deadline()),
             Input::Propose => {
                 // No other proposal has the same payload.
@@ -182,6 +191,7 @@ impl Node {
                 let changes = (limits.change)();
                 self.raft.change_members(self.now, &changes, true).ok()?.1.later();
             }
+            Input::HandOver(to) => self.raft.transfer(self.now, Some(*to)).ok()?.later(),
             Input::Write => self.raft.storage_mut().flush().expect("a disk in memory does not fail"),
             Input::Report => self.report(),
             Input::Save => self.save(),

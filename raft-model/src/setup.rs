@@ -47,6 +47,11 @@ impl Setup {
         assert!(self.world.node(id(number)).leads(), "node {number} is elected by {voters:?}");
     }
 
+    /// An election timeout passes at a node, and it campaigns.
+    pub(crate) fn campaign(&mut self, number: u64, asked: u64) {
+        assert!(self.act(Kinds::Campaign(id(number), vec![id(asked)])), "node {number} may campaign");
+    }
+
     /// More than an election timeout passes at a node without a word from anybody.
     pub(crate) fn silence(&mut self, number: u64) {
         self.act(Kinds::Input(id(number), Input::Silence));
@@ -56,10 +61,6 @@ impl Setup {
     /// left to say between them.
     pub(crate) fn talk(&mut self, one: u64, other: u64) {
         while self.pass_one(one, other) || self.pass_one(other, one) {}
-    }
-
-    pub(crate) fn propose(&mut self, number: u64) {
-        assert!(self.act(Kinds::Input(id(number), Input::Propose)), "node {number} leads");
     }
 
     /// All that is under way is lost.

@@ -43,10 +43,13 @@ pub(crate) struct Limits {
     /// So many changes of the members, all of them [`Limits::change`].
     pub(crate) changes: u8,
     pub(crate) change: fn() -> Vec<MemberChange>,
+    /// So many times leadership is handed over.
+    pub(crate) transfers: u8,
     pub(crate) saves: Saves,
     pub(crate) pre_votes: PreVotes,
-    /// Whether requests of an earlier term than their receiver's arrive, or are lost.
-    pub(crate) stale_requests: bool,
+    /// Whether messages arrive that are of an earlier term than their receiver, or answer what it
+    /// does not wait for any more. Otherwise they are lost.
+    pub(crate) stale_messages: bool,
     /// An append message carries one entry at most.
     pub(crate) one_entry_each: bool,
 }
@@ -58,6 +61,8 @@ pub struct Space {
     pub name: &'static str,
     /// What is to be found out in it.
     pub about: &'static str,
+    /// Whether it is small enough that all of it is always explored.
+    pub whole: bool,
     /// What must happen in it at least once, or it shows nothing.
     pub reaches: &'static [Event],
     pub(crate) limits: Limits,

@@ -9,7 +9,13 @@ use crate::seen::Event;
 use crate::setup::Setup;
 use crate::space::{Limits, PreVotes, Saves, Space};
 
-/// The least that there is anything to explore in.
+/// All spaces.
+#[must_use]
+pub fn spaces() -> Vec<Space> {
+    [elections(), disks(), networks(), old_entries(), members()].concat()
+}
+
+/// Three voters, two elections, and nothing that goes wrong but lost and overtaken messages.
 const LIMITS: Limits = Limits {
     terms: 3,
     entries: 3,
@@ -18,44 +24,158 @@ const LIMITS: Limits = Limits {
     repeats: 0,
     changes: 0,
     change: Vec::new,
+    transfers: 0,
     saves: Saves::AtOnce,
     pre_votes: PreVotes::AtOnce,
-    stale_requests: false,
+    stale_messages: false,
     one_entry_each: false,
 };
 
-fn three_voters() -> Configuration {
-    voters(ClusterId(1), 3).expect("three voters are a configuration")
-}
-
-fn space(name: &'static str) -> Space {
+fn space(name: &'static str, about: &'static str) -> Space {
     Space {
         name,
-        about: "",
+        about,
+        whole: false,
         reaches: &[Event::Elected, Event::Committed],
         limits: LIMITS,
-        configuration: three_voters,
+        configuration: || voters(ClusterId(1), 3).expect("three voters are a configuration"),
         join: &[],
         start: |_| {},
     }
+}
+
+fn elections() -> Vec<Space> {
+    let overtaken = &[Event::Elected, Event::Committed, Event::EarlierTermCommitted, Event::Dropped];
+    vec![
+        Space {
+            whole: true,
+            reaches: overtaken,
+            start: first_candidate,
+            ..space("elections", "two elections, with what their leaders append and propose")
+        },
+        Space {
+            limits: Limits { terms: 4, ..LIMITS },
+            reaches: overtaken,
+            start: first_candidate,
+            ..space("more elections", "three of them")
+        },
+        Space {
+            limits: Limits { entries: 2, pre_votes: PreVotes::Apart, ..LIMITS },
+            reaches: &[Event::Elected, Event::Committed, Event::Dropped],
+            ..space("pre-votes", "pre-votes are lost and overtaken like all other messages")
+        },
+        Space {
+            limits: Limits { transfers: 1, stale_messages: true, ..LIMITS },
+            start: elected,
+            ..space("transfer", "a leader hands over, and whoever is told to campaign does it at once")
+        },
+    ]
+}
+
+fn disks() -> Vec<Space> {
+    let crashed = &[Event::Elected, Event::Committed, Event::Lost];
+    vec![
+        Space {
+            limits: Limits { terms: 2, entries: 2, saves: Saves::Late, crashes: 1, ..LIMITS },
+            whole: true,
+            reaches: crashed,
+            ..space("late disks", "one election; a crash at any moment before, during and after a save")
+        },
+        Space {
+            limits: Limits { saves: Saves::Apart, crashes: 1, ..LIMITS },
+            reaches: crashed,
+            ..space("crashes", "two elections and a crash, which loses what was not saved, or a part of it")
+        },
+    ]
+}
+
+fn networks() -> Vec<Space> {
+    let repeated = &[Event::Elected, Event::Committed, Event::Repeated];
+    vec![
+        Space {
+            limits: Limits { terms: 2, repeats: 1, stale_messages: true, ..LIMITS },
+            whole: true,
+            reaches: repeated,
+            start: first_candidate,
+            ..space("repeats", "one election; any message arrives twice, however late")
+        },
+        Space {
+            limits: Limits { repeats: 1, stale_messages: true, ..LIMITS },
+            reaches: repeated,
+            start: first_candidate,
+            ..space("late messages", "two elections; messages of the first arrive during the second")
+        },
+        Space {
+            limits: Limits { entries: 4, repeats: 1, heartbeats: 1, ..LIMITS },
+            reaches: repeated,
+            start: elected,
+            ..space("pipeline", "a leader with several entries under way; then another election")
+        },
+    ]
+}
+
+fn old_entries() -> Vec<Space> {
+    vec![
+        Space {
+            limits: Limits { terms: 5, one_entry_each: true, ..LIMITS },
+            whole: true,
+            reaches: &[Event::EarlierTermCommitted, Event::Dropped],
+            start: figure_8,
+            ..space("figure 8", "the third leader of Raft's figure 8 sends its entries one by one")
+        },
+        Space {
+            limits: Limits { terms: 4, entries: 4, ..LIMITS },
+            whole: true,
+            reaches: &[Event::EarlierTermCommitted, Event::Dropped],
+            start: diverged,
+            ..space("two logs", "logs that have parted, and a leader that has committed")
+        },
+    ]
+}
+
+fn members() -> Vec<Space> {
+    let changed = &[Event::Elected, Event::Joint, Event::Changed];
+    vec![
+        Space {
+            limits: Limits { entries: 4, changes: 1, change: keep_one, ..LIMITS },
+            reaches: &[Event::Elected, Event::Joint, Event::ChangeDropped],
+            start: elected,
+            ..space("shrink", "two of three voters are removed at once: the new half is one node alone")
+        },
+        Space {
+            limits: Limits { entries: 4, changes: 1, change: replace, ..LIMITS },
+            configuration: two_voters_and_a_learner,
+            whole: true,
+            reaches: changed,
+            start: elected,
+            ..space("replace", "of two voters one makes room for a learner")
+        },
+        Space {
+            limits: Limits { terms: 2, entries: 5, changes: 1, change: join, heartbeats: 1, ..LIMITS },
+            configuration: || voters(ClusterId(1), 2).expect("two voters are a configuration"),
+            join: &[3],
+            reaches: &[Event::Joint, Event::Changed],
+            start: elected,
+            ..space("grow", "a node with an empty log joins two voters and becomes one by itself")
+        },
+    ]
 }
 
 fn node(number: u64) -> NodeId {
     NodeId::new(number).expect("nodes are numbered from 1 on")
 }
 
-fn keep_one() -> Vec<MemberChange> {
-    vec![MemberChange::Remove(node(2)), MemberChange::Remove(node(3))]
+fn member(number: u64, suffrage: Suffrage) -> Member {
+    Member::new(node(number), suffrage, "").expect("no address is a short one")
 }
 
 fn two_voters_and_a_learner() -> Configuration {
-    let members = [(1, Suffrage::Voter), (2, Suffrage::Voter), (3, Suffrage::Learner)];
-    let members = members.map(|(id, suffrage)| Member::new(node(id), suffrage, "").expect("an empty address is short"));
+    let members = [member(1, Suffrage::Voter), member(2, Suffrage::Voter), member(3, Suffrage::Learner)];
     Configuration::new(ClusterId(1), SessionLimits::default(), members).expect("two voters are a configuration")
 }
 
-fn two_voters() -> Configuration {
-    voters(ClusterId(1), 2).expect("two voters are a configuration")
+fn keep_one() -> Vec<MemberChange> {
+    vec![MemberChange::Remove(node(2)), MemberChange::Remove(node(3))]
 }
 
 fn replace() -> Vec<MemberChange> {
@@ -63,10 +183,15 @@ fn replace() -> Vec<MemberChange> {
 }
 
 fn join() -> Vec<MemberChange> {
-    vec![MemberChange::Add(Member::new(node(3), Suffrage::Joining, "").expect("an empty address is short"))]
+    vec![MemberChange::Add(member(3, Suffrage::Joining))]
 }
 
-/// Node 1 leads term 2, and all have committed its first entry.
+/// The nodes are alike at first, so it may as well be node 1 that campaigns first.
+fn first_candidate(setup: &mut Setup) {
+    setup.campaign(1, 2);
+}
+
+/// Node 1 leads term 2, and all have its first entry.
 fn elected(setup: &mut Setup) {
     setup.elect(1, &[2]);
     setup.talk(1, 2);
@@ -93,48 +218,4 @@ fn diverged(setup: &mut Setup) {
     setup.elect(2, &[3]);
     setup.talk(2, 3);
     setup.lose();
-}
-
-/// All spaces.
-#[must_use]
-pub fn spaces() -> Vec<Space> {
-    let l = LIMITS;
-    vec![
-        Space { limits: Limits { terms: 3, entries: 2, pre_votes: PreVotes::Apart, ..l }, ..space("prevote") },
-        Space { limits: Limits { terms: 3, entries: 3, ..l }, ..space("basic33") },
-        Space { limits: Limits { terms: 4, entries: 3, ..l }, ..space("basic43") },
-        Space { limits: Limits { terms: 3, entries: 3, saves: Saves::Apart, crashes: 1, ..l }, ..space("crash33") },
-        Space { limits: Limits { terms: 3, entries: 2, saves: Saves::Apart, crashes: 1, ..l }, ..space("crash32") },
-        Space { limits: Limits { terms: 3, entries: 2, saves: Saves::Late, crashes: 1, ..l }, ..space("late32") },
-        Space {
-            limits: Limits { terms: 3, entries: 4, repeats: 1, heartbeats: 1, ..l },
-            start: elected,
-            ..space("repeats")
-        },
-        Space { limits: Limits { terms: 3, entries: 3, repeats: 1, stale_requests: true, ..l }, ..space("stale") },
-        Space {
-            limits: Limits { terms: 5, entries: 3, one_entry_each: true, ..l },
-            start: figure_8,
-            ..space("figure 8")
-        },
-        Space { limits: Limits { terms: 4, entries: 4, heartbeats: 1, ..l }, start: diverged, ..space("diverged") },
-        Space {
-            limits: Limits { terms: 3, entries: 5, changes: 1, change: keep_one, ..l },
-            start: elected,
-            ..space("shrink")
-        },
-        Space {
-            limits: Limits { terms: 3, entries: 4, changes: 1, change: replace, heartbeats: 1, ..l },
-            configuration: two_voters_and_a_learner,
-            start: elected,
-            ..space("replace")
-        },
-        Space {
-            limits: Limits { terms: 3, entries: 6, changes: 1, change: join, heartbeats: 2, ..l },
-            configuration: two_voters,
-            join: &[3],
-            start: elected,
-            ..space("grow")
-        },
-    ]
 }

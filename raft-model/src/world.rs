@@ -20,7 +20,7 @@ use crate::space::{Limits, PreVotes, Saves, Space};
 
 /// Something that may happen.
 #[derive(Clone, PartialEq)]
-pub struct Action(pub(crate) Kinds);
+pub(crate) struct Action(pub(crate) Kinds);
 
 #[derive(Clone, PartialEq)]
 pub(crate) enum Kinds {
@@ -43,6 +43,7 @@ struct Spent {
     heartbeats: u8,
     repeats: u8,
     changes: u8,
+    transfers: u8,
 }
 
 /// What the ways through a space have in common.
@@ -62,7 +63,7 @@ impl Run {
 
 /// A state.
 #[derive(Clone, Debug)]
-pub struct World {
+pub(crate) struct World {
     nodes: [Arc<Node>; NODES],
     network: Network,
     history: Arc<History>,
@@ -165,6 +166,10 @@ impl World {
             if self.spent.changes < limits.changes {
                 input(Input::Change);
             }
+            if self.spent.transfers < limits.transfers {
+                let others = self.nodes.iter().map(|node| node.raft().id()).filter(|&other| other != id);
+                others.for_each(|other| input(Input::HandOver(other)));
+            }
             if self.spent.heartbeats < limits.heartbeats {
                 input(Input::Tick);
             }
@@ -221,6 +226,7 @@ impl World {
                 match input {
                     Input::Tick if self.node(*id).leads() => world.spent.heartbeats += 1,
                     Input::Change => world.spent.changes += 1,
+                    Input::HandOver(_) => world.spent.transfers += 1,
                     _ => {}
                 }
                 world.feed(run, *id, input)?;
@@ -262,7 +268,7 @@ impl World {
         for envelope in &outcome.sent {
             self.network.insert(Arc::clone(envelope));
         }
-        self.drop_dead(&run.space.limits);
+        self.lose_stale(&run.space.limits);
     }
 
     fn put(&mut self, node: Arc<Node>) {
@@ -272,15 +278,14 @@ impl World {
         }
     }
 
-    /// Messages that can have no effect any more make no state another one.
-    fn drop_dead(&mut self, limits: &Limits) {
+    fn lose_stale(&mut self, limits: &Limits) {
+        if limits.stale_messages {
+            return;
+        }
         let nodes = &self.nodes;
         self.network.retain(|envelope| {
             let receiver = nodes.iter().find(|node| node.raft().id() == envelope.to);
-            receiver.is_some_and(|receiver| {
-                let stale = !limits.stale_requests && envelope.is_stale(receiver.raft());
-                !stale && !envelope.is_dead(receiver.raft())
-            })
+            receiver.is_some_and(|receiver| !envelope.is_stale(receiver.raft()))
         });
     }
 
@@ -318,7 +323,7 @@ impl World {
         self.spent.crashes += 1;
         let node = before.restart(&run.space.limits, &run.configuration, kept);
         self.put(run.memo.once(Arc::new(node)));
-        self.drop_dead(&run.space.limits);
+        self.lose_stale(&run.space.limits);
     }
 }
 

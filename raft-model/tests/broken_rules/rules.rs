@@ -1,6 +1,8 @@
 //! The rules that are broken, by which wrong expression, and what falls with them.
 
-use raft_model::properties::{ELECTION_SAFETY, LEADER_COMPLETENESS, LOG_MATCHING, STATE_MACHINE_SAFETY};
+use raft_model::properties::{
+    ELECTION_SAFETY, LEADER_COMPLETENESS, LOG_MATCHING, NO_PANIC, NOTHING_REFUSED, STATE_MACHINE_SAFETY,
+};
 
 /// A rule that can be broken.
 pub(crate) struct Rule {
@@ -17,19 +19,19 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "a node votes for two candidates of one term",
         breaks: &[("raft/election.rs", "vote.is_none_or(|voted| voted == candidate)", "true")],
-        space: "basic33",
+        space: "elections",
         violates: ELECTION_SAFETY,
     },
     Rule {
         name: "a vote is given before it is durable",
         breaks: &[("raft/ready.rs", "!raft.hard_state_is_saved()", "false")],
-        space: "crash33",
+        space: "crashes",
         violates: ELECTION_SAFETY,
     },
     Rule {
         name: "an append is taken whatever the entry before it is",
         breaks: &[("raft/follower.rs", "term == previous.term", "true")],
-        space: "diverged",
+        space: "two logs",
         violates: LOG_MATCHING,
     },
     Rule {
@@ -42,7 +44,7 @@ pub(crate) const RULES: &[Rule] = &[
             ),
             ("raft/election.rs", "self.may_vote() && free && last >= self.storage.last()", "self.may_vote() && free"),
         ],
-        space: "basic33",
+        space: "elections",
         violates: LEADER_COMPLETENESS,
     },
     Rule {
@@ -57,13 +59,13 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "a follower commits entries that are not known to be its leader's",
         breaks: &[("raft/follower.rs", "commit.min(known_to_match)", "commit.min(self.storage.last().index)")],
-        space: "diverged",
+        space: "two logs",
         violates: STATE_MACHINE_SAFETY,
     },
     Rule {
         name: "an acknowledgement covers entries that are not durable",
         breaks: &[("raft/ready.rs", "following.matched.min(saved)", "following.matched")],
-        space: "crash33",
+        space: "crashes",
         violates: LEADER_COMPLETENESS,
     },
     Rule {
@@ -73,7 +75,7 @@ pub(crate) const RULES: &[Rule] = &[
             "(self.id, self.saved.through.index, &leader.followers)",
             "(self.id, self.storage.last().index, &leader.followers)",
         )],
-        space: "crash33",
+        space: "crashes",
         violates: LEADER_COMPLETENESS,
     },
     Rule {
@@ -102,5 +104,27 @@ pub(crate) const RULES: &[Rule] = &[
         )],
         space: "shrink",
         violates: LEADER_COMPLETENESS,
+    },
+    Rule {
+        name: "an answer to a vote request of an earlier term counts",
+        breaks: &[(
+            "raft/mod.rs",
+            "message.term < term",
+            "message.term < term && !matches!(message.body, Body::VoteReply { .. })",
+        )],
+        space: "late messages",
+        violates: ELECTION_SAFETY,
+    },
+    Rule {
+        name: "entries that are there already are taken for others",
+        breaks: &[("raft/follower.rs", "term == header.term", "false")],
+        space: "pipeline",
+        violates: NOTHING_REFUSED,
+    },
+    Rule {
+        name: "the members stay when their change is dropped",
+        breaks: &[("raft/follower.rs", "self.membership.entry.index > last", "false")],
+        space: "shrink",
+        violates: NO_PANIC,
     },
 ];
