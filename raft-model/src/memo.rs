@@ -86,3 +86,47 @@ fn with<V, T>(table: &Table<V>, key: u64, look: impl FnOnce(&mut HashMap<u64, V,
     // A thread that ended over a shard has left it whole.
     look(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::setup::Setup;
+    use crate::spaces::spaces;
+    use crate::world::{Run, World};
+
+    /// A walk of the last steps that are there, or others, by chance.
+    fn walk(run: &Run, start: &World, seed: u64) -> usize {
+        let (mut known, mut real, mut chance) = (start.clone(), start.clone(), seed);
+        for step in 0..60 {
+            let actions = |world: &World| {
+                let mut actions = Vec::new();
+                world.actions(&run.space.limits, &mut actions);
+                actions
+            };
+            let (known_actions, real_actions) = (actions(&known), actions(&real));
+            assert_eq!(known_actions, real_actions);
+            chance = chance.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            let place = usize::try_from(chance >> 33).unwrap();
+            let Some(action) = real_actions.get(place % real_actions.len().max(1)) else { return step };
+            // The real one is not told what came of the same inputs in other walks, at other times.
+            match (known.next(run, action), real.next(&Run::new(&run.space), action)) {
+                (Some(next_known), Some(next_real)) => (known, real) = (next_known, next_real),
+                (None, None) => {}
+                (one, other) => panic!("{action:?} leads to {one:?} or {other:?}"),
+            }
+            assert!(known == real, "after {action:?}");
+        }
+        60
+    }
+
+    #[test]
+    fn nodes_with_equal_fingerprints_go_on_alike() {
+        for space in spaces() {
+            let run = Run::new(&space);
+            let mut setup = Setup::new(&space);
+            (space.start)(&mut setup);
+            let start = setup.world();
+            let steps: usize = (0..30).map(|seed| walk(&run, &start, seed)).sum();
+            assert!(steps > 300, "{}: {steps} steps", space.name);
+        }
+    }
+}

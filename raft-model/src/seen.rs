@@ -74,9 +74,11 @@ impl Seen {
         if outcome.committed.iter().any(|slot| slot.id.term < raft.term()) {
             self.note(Event::EarlierTermCommitted);
         }
-        let configured = earlier.configuration_entry();
-        if configured.index.0 > 1 && outcome.committed.iter().any(|slot| slot.id == configured) {
-            self.note(if earlier.status().joint { Event::Joint } else { Event::Changed });
+        // A leader that needs nobody else for it commits both configurations of a change at once.
+        for raft in [earlier, raft] {
+            if outcome.committed.iter().any(|slot| slot.id == raft.configuration_entry()) {
+                self.note(if raft.status().joint { Event::Joint } else { Event::Changed });
+            }
         }
     }
 

@@ -57,6 +57,11 @@ impl Setup {
         self.act(Kinds::Input(id(number), Input::Silence));
     }
 
+    /// A leader changes the members as the space says.
+    pub(crate) fn change(&mut self, number: u64) {
+        assert!(self.act(Kinds::Input(id(number), Input::Change)), "node {number} may change the members");
+    }
+
     /// The messages of one node reach another, and the answers come back, until there is nothing
     /// left to say between them.
     pub(crate) fn talk(&mut self, one: u64, other: u64) {

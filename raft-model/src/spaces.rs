@@ -93,11 +93,11 @@ fn networks() -> Vec<Space> {
     let repeated = &[Event::Elected, Event::Committed, Event::Repeated];
     vec![
         Space {
-            limits: Limits { terms: 2, repeats: 1, stale_messages: true, ..LIMITS },
+            limits: Limits { terms: 2, entries: 2, repeats: 2, stale_messages: true, ..LIMITS },
             whole: true,
             reaches: repeated,
             start: first_candidate,
-            ..space("repeats", "one election; any message arrives twice, however late")
+            ..space("repeats", "one election; any two messages arrive twice, or one three times, however late")
         },
         Space {
             limits: Limits { repeats: 1, stale_messages: true, ..LIMITS },
@@ -138,9 +138,16 @@ fn members() -> Vec<Space> {
     vec![
         Space {
             limits: Limits { entries: 4, changes: 1, change: keep_one, ..LIMITS },
-            reaches: &[Event::Elected, Event::Joint, Event::ChangeDropped],
+            whole: true,
+            reaches: &[Event::Elected, Event::Joint, Event::Changed, Event::ChangeDropped],
             start: elected,
             ..space("shrink", "two of three voters are removed at once: the new half is one node alone")
+        },
+        Space {
+            limits: Limits { entries: 5, changes: 1, change: keep_one, heartbeats: 1, ..LIMITS },
+            reaches: &[Event::Elected, Event::Joint, Event::ChangeDropped],
+            start: elected,
+            ..space("busy shrink", "the same with entries of clients in between, and heartbeats")
         },
         Space {
             limits: Limits { entries: 4, changes: 1, change: replace, ..LIMITS },
@@ -157,6 +164,14 @@ fn members() -> Vec<Space> {
             reaches: &[Event::Joint, Event::Changed],
             start: elected,
             ..space("grow", "a node with an empty log joins two voters and becomes one by itself")
+        },
+        Space {
+            limits: Limits { entries: 5, change: join, heartbeats: 1, ..LIMITS },
+            configuration: || voters(ClusterId(1), 2).expect("two voters are a configuration"),
+            join: &[3],
+            reaches: changed,
+            start: joined,
+            ..space("promote", "it has the log, and becomes a voter while another leader is elected")
         },
     ]
 }
@@ -194,6 +209,15 @@ fn first_candidate(setup: &mut Setup) {
 /// Node 1 leads term 2, and all have its first entry.
 fn elected(setup: &mut Setup) {
     setup.elect(1, &[2]);
+    setup.talk(1, 2);
+    setup.talk(1, 3);
+    setup.lose();
+}
+
+/// And node 3, whose log was empty, has been added and has got all of it.
+fn joined(setup: &mut Setup) {
+    elected(setup);
+    setup.change(1);
     setup.talk(1, 2);
     setup.talk(1, 3);
     setup.lose();

@@ -102,7 +102,7 @@ pub(crate) const RULES: &[Rule] = &[
             "self.membership.entry.index > self.commit || self.commit < leader.term_start",
             "self.commit < leader.term_start",
         )],
-        space: "shrink",
+        space: "busy shrink",
         violates: LEADER_COMPLETENESS,
     },
     Rule {
