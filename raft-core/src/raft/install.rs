@@ -11,7 +11,7 @@ use crate::storage::{SnapshotId, Storage};
 use crate::types::{EntryId, Index, NodeId};
 
 /// A snapshot that is arriving.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Draft {
     snapshot: SnapshotId,
     /// So much is there, without gaps, and its checksum.

@@ -13,6 +13,7 @@ mod clock;
 pub mod config;
 mod election;
 pub mod event;
+mod fingerprint;
 mod follower;
 mod install;
 mod leader;

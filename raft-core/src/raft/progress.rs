@@ -1,5 +1,7 @@
 //! What a leader knows of one follower's log, and what it has under way to it.
 
+use core::hash::{Hash, Hasher};
+
 use heapless::Deque;
 
 use crate::message::{ReadTicket, Round};
@@ -87,6 +89,11 @@ impl CatchUp {
         }
     }
 
+    /// The target, whether the last round was short enough, and whether the present one may be.
+    pub(crate) fn so_far(&self, now: Instant, longest: Millis) -> (Index, bool, bool) {
+        (self.target, self.short, now.since(self.began) < longest)
+    }
+
     /// Whether it keeps up.
     pub(crate) fn is_done(&self, matched: Index, now: Instant, longest: Millis) -> bool {
         self.short && (matched >= self.target || now.since(self.began) < longest)
@@ -98,6 +105,18 @@ impl CatchUp {
 pub(crate) struct Inflight {
     messages: Deque<(Index, u64), INFLIGHT_MESSAGES_MAX>,
     bytes: u64,
+}
+
+impl Hash for Inflight {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hash_all(&self.messages, hasher);
+    }
+}
+
+/// The sum of their bytes follows from the runs.
+fn hash_all<const RUNS: usize>(runs: &Deque<(Index, u64), RUNS>, hasher: &mut impl Hasher) {
+    runs.len().hash(hasher);
+    runs.iter().for_each(|run| run.hash(hasher));
 }
 
 impl Inflight {
@@ -255,6 +274,12 @@ pub(crate) struct Uncommitted {
     /// Runs of entries: the last index of each and its bytes.
     marks: Deque<(Index, u64), 16>,
     bytes: u64,
+}
+
+impl Hash for Uncommitted {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hash_all(&self.marks, hasher);
+    }
 }
 
 impl Uncommitted {
