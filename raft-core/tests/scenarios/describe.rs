@@ -88,6 +88,7 @@ pub(crate) fn members(configuration: &Configuration) -> String {
             Suffrage::Learner => "L",
             Suffrage::Joining => "J",
             Suffrage::Witness => "W",
+            Suffrage::JoiningWitness => "JW",
             _ => "",
         };
         format!("{}{letter}{}", member.id, priority(member))
