@@ -100,8 +100,10 @@ impl<'a, S: Storage, const NODES: usize> Ready<'a, S, NODES> {
             Role::Follower(Follower { leader: Some(following), .. }) if following.leader == to => {
                 let again = raft.config.election_timeout;
                 let ask_before = Instant(raft.now.0.saturating_sub(again.0));
-                // What a log that may have lost entries holds counts for nothing.
-                let durable = if raft.suspect.is_some() { Index::ZERO } else { raft.saved.through.index };
+                // What a log that may have lost entries holds counts for nothing: it acknowledges only what
+                // is committed without it, so that the rest is sent all the same.
+                let saved = raft.saved.through.index;
+                let durable = if raft.suspect.is_some() { saved.min(raft.commit) } else { saved };
                 Ok(tell_leader(following, envelope, durable, raft.applied, raft.now, ask_before))
             }
             Role::Leader(_) => raft.tell_follower(envelope, entry_bytes_max),

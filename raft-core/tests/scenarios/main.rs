@@ -33,7 +33,7 @@
 //! | `state [N]`, `followers N`, `machine N` | what each node is and holds; how its followers are; what it has applied |
 //! | `events N` | what N tells those who watch, since the last time |
 //!
-//! Members are shown as `{1 2 3}`: voters, and others by a letter behind the id (L learner, J joining,
+//! Members are shown as `{1 2 3}`: voters, and others by a letter behind the id (L learner, J joining, JW joining as a witness,
 //! W witness) and `^P` for a priority; a joint configuration as `{old voters -> new members}`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has found something")]
 #![allow(clippy::cast_possible_truncation, reason = "the numbers in these tests are small")]
