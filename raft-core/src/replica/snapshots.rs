@@ -136,6 +136,8 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
         } else {
             self.snapshot_made = applied;
             storage.adopt_draft(SnapshotId { through, time, bytes, checksum });
+            // Nothing else may be to save for a long while.
+            storage.flush().map_err(PollError::Storage)?;
         }
         Ok(())
     }

@@ -1,0 +1,363 @@
+//! What a replica does beyond consensus: it lets sessions expire in an idle cluster, makes
+//! snapshots and drops what they cover, writes down which storage each member has, keeps the
+//! transport informed, compares states, and tells its observer.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has found something")]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers in these tests are small")]
+
+#[allow(dead_code, reason = "other tests use the rest")]
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::DeferredLog;
+use common::parts::{Counter, Link};
+use raft_core::client::protocol::{Consistency, RoleName};
+use raft_core::configuration::change::MemberChange;
+use raft_core::configuration::{Configuration, Member, Suffrage};
+use raft_core::message::{ForwardTicket, Message, ProposeError};
+use raft_core::raft::config::Config;
+use raft_core::raft::event::Event;
+use raft_core::raft::{ReadState, StepError};
+use raft_core::replica::{Observer, Replica};
+use raft_core::session::limits::SessionLimits;
+use raft_core::session::memory::{FixedMemory, bytes_needed};
+use raft_core::session::operation::{Operation, Outcome};
+use raft_core::storage::{SnapshotId, Storage};
+use raft_core::transport::Transport;
+use raft_core::types::{ClusterId, EntryId, Incarnation, Index, Instant, Millis, NodeId, Nonce};
+use raft_core::wire::Bytes;
+
+const LIMITS: SessionLimits = SessionLimits {
+    sessions: 4,
+    window: 4,
+    answer_bytes: 8,
+    ttl: Millis(10_000),
+    time_step_max: Millis(1_000),
+    evict_idle: None,
+};
+const SESSION_BYTES: usize = bytes_needed(&LIMITS, 8);
+
+/// Links whose handshakes have told which storage each node has.
+#[derive(Default)]
+struct Links {
+    link: Link,
+    met: BTreeMap<u64, Incarnation>,
+    configured: Vec<Vec<u64>>,
+}
+
+impl Transport for Links {
+    fn receive(&mut self) -> Option<Message<'_>> {
+        self.link.receive()
+    }
+
+    fn room(&self, peer: NodeId) -> Option<usize> {
+        self.link.room(peer)
+    }
+
+    fn send(&mut self, message: &Message<'_>) {
+        self.link.send(message);
+    }
+
+    fn flush(&mut self) {}
+
+    fn configure(&mut self, configuration: &Configuration) {
+        self.configured.push(configuration.members().iter().map(|member| member.id.get()).collect());
+    }
+
+    fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
+        self.met.get(&node.get()).copied()
+    }
+}
+
+type Node = Replica<DeferredLog, Links, Counter, FixedMemory<4, SESSION_BYTES>, 5>;
+
+#[derive(Default)]
+struct Told {
+    applied: Vec<EntryId>,
+    opened: Vec<EntryId>,
+    events: Vec<Event>,
+    restored: Vec<SnapshotId>,
+}
+
+impl Observer for Told {
+    fn applied(&mut self, entry: EntryId, outcome: Option<Outcome<'_>>) {
+        self.applied.push(entry);
+        if let Some(Outcome::Opened { .. }) = outcome {
+            self.opened.push(entry);
+        }
+    }
+
+    fn forwarded(&mut self, _: ForwardTicket, _: Result<EntryId, ProposeError>) {}
+
+    fn ignored(&mut self, from: NodeId, error: StepError) {
+        panic!("a message of {from} was ignored: {error}");
+    }
+
+    fn event(&mut self, _: Instant, event: Event) {
+        self.events.push(event);
+    }
+
+    fn restored(&mut self, snapshot: SnapshotId) {
+        self.restored.push(snapshot);
+    }
+}
+
+fn id(node: u64) -> NodeId {
+    NodeId::new(node).unwrap()
+}
+
+struct World {
+    nodes: Vec<Node>,
+    told: Vec<Told>,
+    now: u64,
+    config: Config,
+    cut: BTreeSet<u64>,
+}
+
+impl World {
+    fn new(members: &[Suffrage], config: Config) -> World {
+        let list = (1..).zip(members).map(|(node, &suffrage)| Member::new(id(node), suffrage, "").unwrap());
+        let configuration = Configuration::new(ClusterId(1), LIMITS, list).unwrap();
+        let config = Config { election_timeout: Millis(100), heartbeat_interval: Millis(10), ..config };
+        let mut world = World { nodes: Vec::new(), told: Vec::new(), now: 0, config, cut: BTreeSet::new() };
+        for node in 1..=members.len() as u64 {
+            let log = DeferredLog::new(&configuration);
+            world.start(node, log);
+        }
+        world
+    }
+
+    fn start(&mut self, node: u64, log: DeferredLog) {
+        let config = Config { seed: node, ..self.config };
+        let (links, now) = (Links::default(), Instant(self.now));
+        let replica = Replica::new(id(node), config, log, links, Counter::default(), FixedMemory::new(), now);
+        let replica = replica.unwrap();
+        if let Some(place) = self.nodes.get_mut(node as usize - 1) {
+            *place = replica;
+            self.told[node as usize - 1] = Told::default();
+        } else {
+            self.nodes.push(replica);
+            self.told.push(Told::default());
+        }
+    }
+
+    fn node(&mut self, node: u64) -> &mut Node {
+        &mut self.nodes[node as usize - 1]
+    }
+
+    /// Time passes, a few milliseconds at a time, and messages arrive at once.
+    fn pass(&mut self, millis: u64) {
+        for _ in 0..millis.div_ceil(5) {
+            self.now += 5;
+            for _ in 0..3 {
+                for at in 0..self.nodes.len() {
+                    self.nodes[at].poll(Instant(self.now), &mut self.told[at]).unwrap();
+                    for (to, bytes) in core::mem::take(&mut self.nodes[at].transport_mut().link.sent) {
+                        if !self.cut.contains(&to) && !self.cut.contains(&(at as u64 + 1)) {
+                            self.node(to).transport_mut().link.arrived.push_back(bytes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn leader(&mut self) -> u64 {
+        for _ in 0..100 {
+            self.pass(10);
+            let leads = |node: &&Node| node.raft().role() == RoleName::Leader && node.raft().commit() > Index(1);
+            if let Some(node) = self.nodes.iter().find(leads) {
+                return node.raft().id().get();
+            }
+        }
+        panic!("nobody leads");
+    }
+
+    fn propose(&mut self, node: u64, operation: &Operation<'_>) -> EntryId {
+        let now = Instant(self.now);
+        self.node(node).propose(now, None, operation).unwrap()
+    }
+
+    fn command(&mut self, node: u64) -> EntryId {
+        self.propose(node, &Operation::Plain { command: Bytes(b"x") })
+    }
+}
+
+const THREE: [Suffrage; 3] = [Suffrage::Voter; 3];
+
+#[test]
+fn a_session_expires_in_an_idle_cluster_by_one_clock_entry_at_a_time() {
+    let mut world = World::new(&THREE, Config::default());
+    let leader = world.leader();
+    world.propose(leader, &Operation::Open { nonce: Nonce(1), fifo: false });
+    world.pass(100);
+    assert_eq!(world.node(leader).sessions().sessions(), 1);
+    let before = world.node(leader).raft().commit();
+    world.pass(11_000);
+    assert!(world.nodes.iter().all(|node| node.sessions().sessions() == 0), "on all replicas");
+    let entries = world.node(leader).raft().commit().since(before);
+    // Time moves by at most a second with each entry; half of that is left before the next.
+    assert!((10..=24).contains(&entries), "{entries} entries in eleven seconds");
+    let idle = world.node(leader).raft().commit();
+    world.pass(5_000);
+    assert_eq!(world.node(leader).raft().commit(), idle, "without a session nobody needs the time");
+}
+
+#[test]
+fn the_time_is_not_written_while_other_entries_carry_it() {
+    let mut world = World::new(&THREE, Config::default());
+    let leader = world.leader();
+    world.propose(leader, &Operation::Open { nonce: Nonce(1), fifo: false });
+    for _ in 0..20 {
+        world.command(leader);
+        world.pass(400);
+    }
+    let clocks = world.told[leader as usize - 1].applied.len() - world.node(leader).machine().executed.len();
+    assert_eq!(clocks, 3, "entry 1, the start of the term, the session");
+}
+
+#[test]
+fn snapshots_are_made_by_entries_and_by_bytes_and_the_log_is_cut_behind_what_is_kept() {
+    let by_entries = Config { snapshot_after_entries: 20, ..Config::default() };
+    let by_bytes = Config { snapshot_after_bytes: 20 * 34, ..Config::default() };
+    for config in [by_entries, by_bytes] {
+        let mut world = World::new(&THREE, Config { snapshot_keep_entries: 5, ..config });
+        let leader = world.leader();
+        for _ in 0..10 {
+            world.command(leader);
+            world.pass(10);
+        }
+        assert!(world.nodes.iter().all(|node| node.raft().storage().snapshot().is_none()), "not yet due");
+        for _ in 0..16 {
+            world.command(leader);
+            world.pass(10);
+        }
+        for node in &world.nodes {
+            let (snapshot, base) = (node.raft().storage().snapshot().unwrap(), node.raft().storage().base());
+            assert!((13..=24).contains(&snapshot.through.index.0), "{snapshot:?}");
+            assert_eq!(base.index.0, snapshot.through.index.0 - 5);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_is_made_when_it_is_asked_for_and_what_starts_again_begins_with_it() {
+    let mut world = World::new(&THREE, Config::default());
+    let leader = world.leader();
+    for _ in 0..7 {
+        world.command(leader);
+    }
+    world.pass(50);
+    let applied = world.node(leader).make_snapshot();
+    world.pass(10);
+    assert_eq!(world.node(leader).raft().storage().snapshot().unwrap().through.index, applied);
+    let again = world.node(leader).make_snapshot();
+    world.pass(10);
+    assert_eq!(again, applied, "nothing has happened since");
+    let mut log = world.node(leader).raft().storage().clone();
+    log.crash(0);
+    world.start(leader, log);
+    world.pass(300);
+    let told = &world.told[leader as usize - 1];
+    assert_eq!(told.restored.iter().map(|snapshot| snapshot.through.index).collect::<Vec<_>>(), [applied]);
+    assert!(told.applied.iter().all(|entry| entry.index > applied), "nothing is applied twice");
+    assert_eq!(world.node(leader).machine().executed.len(), 7);
+}
+
+#[test]
+fn a_draft_that_finds_no_room_leaves_everything_as_it_is() {
+    let mut world = World::new(&THREE, Config::default());
+    let leader = world.leader();
+    world.command(leader);
+    world.pass(50);
+    world.node(leader).make_snapshot();
+    let mut log = world.node(leader).raft().storage().clone();
+    log.draft_bytes_max = 10;
+    world.start(leader, log);
+    world.node(leader).make_snapshot();
+    world.pass(500);
+    assert!(world.node(leader).raft().storage().snapshot().is_none());
+    let now = world.leader();
+    world.command(now);
+    world.pass(50);
+    assert_eq!(world.node(leader).machine().executed.len(), 2);
+}
+
+#[test]
+fn leaders_write_down_which_storage_each_member_has_and_transports_are_told() {
+    let mut world = World::new(&THREE, Config::default());
+    let leader = world.leader();
+    world.pass(200);
+    assert_eq!(world.node(leader).transport_mut().configured, [[1, 2, 3]], "once, while nothing changes");
+    let before = world.node(leader).raft().configuration_entry();
+    world.node(leader).transport_mut().met = (1..=2).map(|node| (node, Incarnation(node.into()))).collect();
+    world.pass(100);
+    let incarnations = |world: &mut World| -> Vec<Option<u128>> {
+        let configuration = world.node(leader).configuration();
+        configuration.members().iter().map(|member| member.incarnation.map(|it| it.0)).collect()
+    };
+    assert_eq!(incarnations(&mut world), [Some(1), Some(2), None]);
+    world.node(leader).transport_mut().met.insert(3, Incarnation(3));
+    world.pass(100);
+    assert_eq!(incarnations(&mut world), [Some(1), Some(2), Some(3)]);
+    let entry = world.node(leader).raft().configuration_entry();
+    assert!(entry > before);
+    world.pass(500);
+    assert_eq!(world.node(leader).raft().configuration_entry(), entry, "what is known is not written again");
+    let follower = leader % 3 + 1;
+    let configuration = world.node(leader).configuration().clone();
+    assert_eq!(*world.node(follower).configuration(), configuration);
+}
+
+#[test]
+fn replicas_compare_their_states_as_often_as_they_were_told() {
+    let mut world = World::new(&THREE, Config { check_after_entries: 10, ..Config::default() });
+    let leader = world.leader();
+    for _ in 0..40 {
+        world.command(leader);
+        world.pass(10);
+    }
+    let commands = world.node(leader).machine().executed.len();
+    let others = world.told[leader as usize - 1].applied.len() - commands - 2;
+    assert!((3..=4).contains(&others), "{others} orders to compare in 40 entries, and no verdict");
+    let mut never = World::new(&THREE, Config { check_after_entries: 0, ..Config::default() });
+    let leader = never.leader();
+    for _ in 0..40 {
+        never.command(leader);
+    }
+    never.pass(100);
+    assert_eq!(never.told[leader as usize - 1].applied.len(), 42);
+}
+
+#[test]
+fn a_witness_has_no_state_and_reads_nothing() {
+    let mut world = World::new(&[Suffrage::Voter, Suffrage::Voter, Suffrage::Witness], Config::default());
+    let leader = world.leader();
+    world.command(leader);
+    world.pass(100);
+    let now = Instant(world.now);
+    assert_eq!(world.node(3).machine().executed.len(), 0);
+    assert!(matches!(world.node(3).read(now, Consistency::Linearizable), Err(ProposeError::NotLeader { .. })));
+    let follower = 3 - leader;
+    let read = world.node(follower).read(now, Consistency::Lease).unwrap();
+    world.pass(50);
+    assert_eq!(world.node(follower).read_state(read), ReadState::Ready);
+}
+
+#[test]
+fn members_and_leadership_change_through_the_replica_and_the_observer_is_told() {
+    let mut world = World::new(&THREE, Config::default());
+    let leader = world.leader();
+    let (now, gone) = (Instant(world.now), leader % 3 + 1);
+    let entry = world.node(leader).change_members(now, &[MemberChange::Remove(id(gone))], false).unwrap();
+    world.pass(100);
+    let events = &world.told[leader as usize - 1].events;
+    assert!(events.contains(&Event::ConfigurationCommitted { entry, joint: true }), "{events:?}");
+    assert_eq!(world.node(leader).configuration().members().len(), 2);
+    let (now, next) = (Instant(world.now), (leader + 1) % 3 + 1);
+    world.node(leader).transfer(now, Some(id(next))).unwrap();
+    world.pass(100);
+    assert_eq!(world.node(next).raft().role(), RoleName::Leader);
+    let status = world.node(next).status();
+    assert_eq!((status.node, status.leader, status.joint), (id(next), Some(id(next)), false));
+}
