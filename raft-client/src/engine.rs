@@ -275,6 +275,7 @@ impl Engine {
         }
         while let Some(endpoint) = self.links.next_opened() {
             self.dispatch.link_open(endpoint);
+            self.dispatch.ask_members(now, endpoint, &mut self.links);
         }
         while let Some(endpoint) = self.links.next_down() {
             self.dispatch.link_down(now, endpoint);

@@ -42,6 +42,8 @@ pub enum Suffrage {
     Leaving,
     /// The same of a witness.
     LeavingWitness,
+    /// A learner that becomes a witness by itself once it has caught up, and gets entries as one.
+    JoiningWitness,
 }
 
 /// The lease by which leaders answer reads without asking anybody: see [`Configuration::lease`].
@@ -164,9 +166,20 @@ impl Configuration {
         if let Some((_, id)) = ids.clone().zip(ids.skip(1)).find(|(this, next)| this >= next) {
             return Err(ConfigurationError::SameId { id });
         }
-        // A witness alone could elect nobody: it has no entries to lead with.
         if !self.members.iter().any(|member| member.suffrage == Suffrage::Voter) {
             return Err(ConfigurationError::NoVoter);
+        }
+        // If those that can lead were no majority, an entry that only witnesses have could keep all
+        // of them from being elected for ever.
+        let witness = |member: &Member| matches!(member.suffrage, Suffrage::Witness | Suffrage::LeavingWitness);
+        let most_lead = |votes: fn(&Member) -> bool| {
+            let voters = self.members.iter().filter(|member| votes(member));
+            let (all, witnesses) =
+                voters.fold((0, 0), |(all, witnesses), member| (all + 1, witnesses + u32::from(witness(member))));
+            witnesses * 2 < all || all == 0
+        };
+        if !most_lead(Member::votes) || !most_lead(|member| member.outgoing_voter) {
+            return Err(ConfigurationError::TooManyWitnesses);
         }
         let left = |member: &&Member| member.is_leaving() && !member.outgoing_voter;
         if let Some(member) = self.members.iter().find(left) {
@@ -316,6 +329,9 @@ pub enum ConfigurationError {
     /// Nobody votes.
     #[error("no member is a voter; at least one is needed")]
     NoVoter,
+    /// Too few voters could lead.
+    #[error("as many voters are witnesses as are not, or more; most must be able to lead")]
+    TooManyWitnesses,
     /// Somebody who takes no part in anything.
     #[error("member {id} is leaving a configuration in which it had no vote; leave it out")]
     NoPart {
@@ -423,7 +439,9 @@ mod tests {
         let learner = Member { suffrage: Suffrage::Learner, ..member(2) };
         assert_eq!(refuse(&[member(1), learner.clone()]), None);
         let witness = Member { suffrage: Suffrage::Witness, ..member(1) };
-        assert_eq!(refuse(&[witness, learner]), Some(ConfigurationError::NoVoter));
+        assert_eq!(refuse(&[witness.clone(), learner]), Some(ConfigurationError::NoVoter));
+        assert_eq!(refuse(&[witness.clone(), member(2)]), Some(ConfigurationError::TooManyWitnesses));
+        assert_eq!(refuse(&[witness, member(2), member(3)]), None);
         let leaving = Member { suffrage: Suffrage::Leaving, ..member(2) };
         let none = ConfigurationError::NoPart { id: NodeId::new(2).unwrap() };
         assert_eq!(refuse(&[member(1), leaving]), Some(none));

@@ -1,7 +1,7 @@
 //! CRC-32C (Castagnoli; RFC 3720, appendix B.4), the checksum of entries and frames.
 //!
 //! In software by one table of 256 words, built at compile time; with the feature `hardware-crc`
-//! by the processor's instruction where there is one. Both give the same bits.
+//! by the processor's instructions where it has them. Both give the same bits.
 
 /// Continues the checksum `crc` (0 to begin) over `bytes`.
 ///
@@ -16,9 +16,13 @@ pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
 ///
 /// `crc32c(crc32c(0, a), b)` is the checksum of `a` followed by `b`.
 #[cfg(feature = "hardware-crc")]
+#[inline]
 #[must_use]
 pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc, bytes)
+    let mut digest = crc_fast::Digest::new_with_init_state(crc_fast::CrcAlgorithm::Crc32Iscsi, u64::from(!crc));
+    digest.update(bytes);
+    let [b0, b1, b2, b3, ..] = digest.finalize().to_le_bytes();
+    u32::from_le_bytes([b0, b1, b2, b3])
 }
 
 /// The reflected polynomial 0x1EDC6F41.

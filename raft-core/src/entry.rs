@@ -49,6 +49,7 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
+    #[inline]
     fn from_byte(byte: u8) -> Option<EntryKind> {
         match byte {
             1 => Some(EntryKind::Noop),
@@ -85,6 +86,7 @@ impl EntryHeader {
     /// # Errors
     /// [`RecordError::TooLong`] if the parts are longer together than [`PAYLOAD_BYTES_MAX`];
     /// [`RecordError::Zero`] if index or term is 0.
+    #[inline]
     pub fn new(id: EntryId, time: ClusterTime, kind: EntryKind, parts: &[&[u8]]) -> Result<EntryHeader, RecordError> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let payload_bytes = match u32::try_from(bytes) {
@@ -94,14 +96,12 @@ impl EntryHeader {
         if id.index == Index::ZERO || id.term == Term::ZERO {
             return Err(RecordError::Zero);
         }
-        let mut header = EntryHeader { index: id.index, term: id.term, time, kind, payload_bytes, checksum: 0 };
-        let encoded = header.encode();
-        let (_, covered) = encoded.split_at(4);
-        header.checksum = parts.iter().fold(crc32c(0, covered), |crc, part| crc32c(crc, part));
-        Ok(header)
+        let header = EntryHeader { index: id.index, term: id.term, time, kind, payload_bytes, checksum: 0 };
+        Ok(EntryHeader { checksum: checksum(&header.encode(), parts), ..header })
     }
 
     /// Term and index.
+    #[inline]
     #[must_use]
     pub fn id(&self) -> EntryId {
         EntryId::new(self.term, self.index)
@@ -119,34 +119,30 @@ impl EntryHeader {
     }
 
     /// The length of the payload in bytes.
+    #[inline]
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.payload_bytes as usize
     }
 
     /// The length of header and payload in bytes.
+    #[inline]
     #[must_use]
     pub fn record_bytes(&self) -> usize {
         HEADER_BYTES + self.payload_bytes()
     }
 
     /// The header's 32 bytes.
+    #[inline]
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
         let length_and_kind = self.payload_bytes | (u32::from(self.kind as u8) << 24);
-        let fields: [&[u8]; 5] = [
-            &self.checksum.to_le_bytes(),
-            &length_and_kind.to_le_bytes(),
-            &self.index.0.to_le_bytes(),
-            &self.term.0.to_le_bytes(),
-            &self.time.0.to_le_bytes(),
-        ];
-        let mut rest: &mut [u8] = &mut bytes;
-        for field in fields {
-            let (place, behind) = rest.split_at_mut(field.len());
-            place.copy_from_slice(field);
-            rest = behind;
+        let first = u64::from(self.checksum) | (u64::from(length_and_kind) << 32);
+        let words = [first, self.index.0, self.term.0, self.time.0];
+        let mut bytes = [0; HEADER_BYTES];
+        let (places, _) = bytes.as_chunks_mut::<8>();
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
         }
         bytes
     }
@@ -155,14 +151,14 @@ impl EntryHeader {
     ///
     /// # Errors
     /// As [`Entry::decode`], but for the checksum.
+    #[inline]
     pub fn decode(bytes: &[u8]) -> Result<EntryHeader, RecordError> {
-        let Some((header, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        let (words, _) = bytes.as_chunks::<8>();
+        let Some((&[first, index, term, time], _)) = words.split_first_chunk() else {
             return Err(RecordError::Short { bytes: bytes.len(), needed: HEADER_BYTES });
         };
-        let [c0, c1, c2, c3, l0, l1, l2, kind, numbers @ ..] = *header;
-        let (index, numbers) = take_u64(&numbers);
-        let (term, numbers) = take_u64(numbers);
-        let (time, _) = take_u64(numbers);
+        let [c0, c1, c2, c3, l0, l1, l2, kind] = first;
+        let [index, term, time] = [index, term, time].map(u64::from_le_bytes);
         if index == 0 || term == 0 {
             return Err(RecordError::Zero);
         }
@@ -177,11 +173,11 @@ impl EntryHeader {
     }
 }
 
-fn take_u64(bytes: &[u8]) -> (u64, &[u8]) {
-    match bytes.split_first_chunk::<8>() {
-        Some((number, rest)) => (u64::from_le_bytes(*number), rest),
-        None => (0, &[]),
-    }
+/// The checksum over all of an encoded header but the place of the checksum itself, and the payload. A call of its own,
+/// so that the rest of [`EntryHeader::new`] is small enough to be inlined.
+fn checksum(header: &[u8; HEADER_BYTES], parts: &[&[u8]]) -> u32 {
+    let (_, covered) = header.split_at(4);
+    parts.iter().fold(crc32c(0, covered), |crc, part| crc32c(crc, part))
 }
 
 /// An entry, borrowed from the record it was decoded from. Guarantee: the checksum is right.
@@ -297,6 +293,22 @@ impl<'a> Records<'a> {
         .behind(previous)
     }
 
+    /// Takes `bytes` as the records from `first` to `last`. A storage that knows where its records
+    /// lie vouches for all that [`Records::check`] would find out, so that a read of the log costs
+    /// the same for one entry and for a thousand. Builds with debug assertions check order and ends.
+    #[inline]
+    #[must_use]
+    pub fn vouched(first: EntryId, last: EntryId, bytes: &'a [u8]) -> Records<'a> {
+        let entries = u32::try_from(last.index.since(first.index)).unwrap_or(u32::MAX).saturating_add(1);
+        let records = Records { bytes, entries, first, last, stripped: false };
+        debug_assert_eq!(
+            Records::verified(EntryId::new(first.term, first.index.previous()), bytes),
+            Ok(records),
+            "a storage gives the records that it has promised"
+        );
+        records
+    }
+
     fn behind(self, previous: EntryId) -> Result<Records<'a>, RecordError> {
         if self.follow(previous) { Ok(self) } else { Err(RecordError::Order { previous, found: self.first }) }
     }
@@ -308,6 +320,7 @@ impl<'a> Records<'a> {
     }
 
     /// The records' bytes; whole ones, also if they are to be encoded stripped.
+    #[inline]
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
@@ -320,30 +333,53 @@ impl<'a> Records<'a> {
     }
 
     /// How many entries there are.
+    #[inline]
     #[must_use]
     pub fn entries(&self) -> u32 {
         self.entries
     }
 
     /// Whether there is none.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
     /// The first entry; [`EntryId::ZERO`] if there is none.
+    #[inline]
     #[must_use]
     pub fn first(&self) -> EntryId {
         self.first
     }
 
     /// The last entry; [`EntryId::ZERO`] if there is none.
+    #[inline]
     #[must_use]
     pub fn last(&self) -> EntryId {
         self.last
     }
 
+    /// Whether [`Records::bytes`] is what is encoded and looked at, nothing being stripped.
+    #[inline]
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.stripped
+    }
+
+    /// The headers of the records in order; whole ones, also if they are to be encoded stripped.
+    #[inline]
+    pub fn headers(&self) -> impl Iterator<Item = EntryHeader> + use<'a> {
+        let mut rest = self.bytes;
+        core::iter::from_fn(move || {
+            let header = EntryHeader::decode(rest).ok()?;
+            (_, rest) = rest.split_at_checked(header.record_bytes())?;
+            Some(header)
+        })
+    }
+
     /// The entries in order. Their checksums were checked when this was made and are not again.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         let (mut rest, stripped) = (self.bytes, self.stripped);
         core::iter::from_fn(move || {

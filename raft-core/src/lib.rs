@@ -16,6 +16,7 @@ pub mod raft;
 mod random;
 pub mod replica;
 pub mod ring;
+pub mod ring_snapshots;
 pub mod session;
 pub mod snapshot;
 pub mod storage;

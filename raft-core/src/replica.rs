@@ -320,7 +320,8 @@ where
     /// What has become of a read.
     #[must_use]
     pub fn read_state(&self, read: ReadId) -> ReadState {
-        self.core.raft.read_state(read)
+        // A witness that is new may have begun it before it knew that it is one.
+        if self.core.stripped { ReadState::Lost } else { self.core.raft.read_state(read) }
     }
 
     /// Tells the storage that nothing has been saved for a while: see [`Storage::witness`].

@@ -17,6 +17,9 @@ pub struct RingLog<const ENTRIES: usize, const BYTES: usize> {
     hard_state: HardState,
     base: EntryId,
     base_time: ClusterTime,
+    /// What is at the back of `entries`; the base if there is none. Asked for at every turn.
+    last: EntryId,
+    last_time: ClusterTime,
     /// Invariant: consecutive indexes from `base.index + 1`, records in order of their places
     /// around the ring.
     entries: Deque<Place, ENTRIES>,
@@ -58,6 +61,8 @@ impl<const ENTRIES: usize, const BYTES: usize> RingLog<ENTRIES, BYTES> {
             hard_state: HardState { term: Term::ZERO, vote: None },
             base: EntryId::ZERO,
             base_time: ClusterTime(0),
+            last: EntryId::ZERO,
+            last_time: ClusterTime(0),
             entries: Deque::new(),
             bytes: [0; BYTES],
         }
@@ -74,13 +79,32 @@ impl<const ENTRIES: usize, const BYTES: usize> RingLog<ENTRIES, BYTES> {
         }
     }
 
+    /// Notes a record that was put at `start..end`.
+    fn push(&mut self, header: &EntryHeader, start: usize, end: usize) {
+        let place = Place { term: header.term, time: header.time, start, end };
+        self.entries.push_back(place).expect("there is room for an entry");
+        (self.last, self.last_time) = (header.id(), header.time);
+    }
+
+    /// Forgets all entries: `base`, whose cluster time is `time`, takes their place.
+    pub fn reset(&mut self, base: EntryId, time: ClusterTime) {
+        self.entries.clear();
+        (self.base, self.base_time) = (base, time);
+        (self.last, self.last_time) = (base, time);
+    }
+
+    #[inline]
     fn place(&self, index: Index) -> Option<&Place> {
         let position = index.0.checked_sub(self.base.index.0)?.checked_sub(1)?;
         self.entries.get(usize::try_from(position).ok()?)
     }
 
-    /// Where a record of so many bytes can begin.
-    fn room(&self, bytes: usize) -> Option<usize> {
+    /// Where so many bytes with so many records can begin.
+    #[inline]
+    fn room(&self, entries: usize, bytes: usize) -> Option<usize> {
+        if entries > ENTRIES - self.entries.len() {
+            return None;
+        }
         let (first, last) = match (self.entries.front(), self.entries.back()) {
             (Some(first), Some(last)) => (first.start, last.end),
             _ => return (bytes <= BYTES).then_some(0),
@@ -105,60 +129,85 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
         self.base
     }
 
+    #[inline]
     fn last(&self) -> EntryId {
-        match self.entries.back() {
-            Some(place) => EntryId::new(place.term, self.base.index.plus(self.entries.len() as u64)),
-            None => self.base,
-        }
+        self.last
     }
 
+    #[inline]
     fn last_time(&self) -> ClusterTime {
-        self.entries.back().map_or(self.base_time, |place| place.time)
+        self.last_time
     }
 
+    #[inline]
     fn term(&self, index: Index) -> Option<Term> {
         if index == self.base.index { Some(self.base.term) } else { self.place(index).map(|place| place.term) }
     }
 
+    #[inline]
     fn read(&mut self, from: Index, through: Index, bytes_max: usize) -> Result<Records<'_>, ReadError<Never>> {
         let first = *self.place(from).ok_or(ReadError::Missing(from))?;
-        let mut end = first.end;
-        let mut index = from.next();
-        while index <= through
-            && let Some(place) = self.place(index)
-            && place.start == end
-            && place.end - first.start <= bytes_max
-        {
-            end = place.end;
-            index = index.next();
+        // Once a record does not fit, or lies before the first one because the ring has wrapped, so do all behind it.
+        let fits = |place: &&Place| place.start >= first.start && place.end - first.start <= bytes_max;
+        let (mut last_index, mut last) = (from, first);
+        let mut beyond = through.min(self.last.index).next();
+        let mut probe = beyond.previous();
+        while last_index < probe {
+            match self.place(probe).filter(fits) {
+                Some(place) => (last_index, last) = (probe, *place),
+                None => beyond = probe,
+            }
+            probe = Index(u64::midpoint(last_index.0, beyond.0));
         }
-        let previous = EntryId::new(self.term(from.previous()).unwrap_or_default(), from.previous());
-        let bytes = self.bytes.get(first.start..end).expect("records lie within the ring");
-        Ok(Records::verified(previous, bytes).expect("the ring holds what was appended, in order"))
+        let bytes = self.bytes.get(first.start..last.end).expect("records lie within the ring");
+        Ok(Records::vouched(EntryId::new(first.term, from), EntryId::new(last.term, last_index), bytes))
     }
 
+    #[inline]
     fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full> {
-        assert_eq!(header.index, self.last().index.next(), "entries are appended in order");
-        if self.entries.is_full() {
-            return Err(Full);
-        }
-        let start = self.room(header.record_bytes()).ok_or(Full)?;
-        let mut end = start;
-        let encoded = header.encode();
-        for part in core::iter::once(encoded.as_slice()).chain(parts.iter().copied()) {
-            let place = self.bytes.get_mut(end..end + part.len()).expect("the room was measured");
+        assert_eq!(header.index, self.last.index.next(), "entries are appended in order");
+        let start = self.room(1, header.record_bytes()).ok_or(Full)?;
+        let end = start + header.record_bytes();
+        let record = self.bytes.get_mut(start..end).expect("the room was measured");
+        let (encoded, mut rest) = record.split_first_chunk_mut::<HEADER_BYTES>().expect("a record has a header");
+        *encoded = header.encode();
+        for part in parts {
+            let (place, behind) = rest.split_at_mut(part.len());
             place.copy_from_slice(part);
-            end += part.len();
+            rest = behind;
         }
-        assert_eq!(end - start, header.record_bytes(), "the header tells the payload's length");
-        let place = Place { term: header.term, time: header.time, start, end };
-        self.entries.push_back(place).map_err(|_| Full)
+        assert!(rest.is_empty(), "the header tells the payload's length");
+        self.push(header, start, end);
+        Ok(())
+    }
+
+    #[inline]
+    fn append_records(&mut self, records: Records<'_>) -> Result<(), Full> {
+        let entries = usize::try_from(records.entries()).unwrap_or(usize::MAX);
+        let room = if records.is_whole() { self.room(entries, records.bytes().len()) } else { None };
+        let Some(start) = room else {
+            return records.iter().try_for_each(|entry| self.append(&entry.header, &[entry.payload]));
+        };
+        assert!(records.follow(self.last), "entries are appended in order");
+        let end = start + records.bytes().len();
+        self.bytes.get_mut(start..end).expect("the room was measured").copy_from_slice(records.bytes());
+        let mut start = start;
+        for header in records.headers() {
+            let end = start + header.record_bytes();
+            self.push(&header, start, end);
+            start = end;
+        }
+        assert_eq!(start, end, "records are whole");
+        Ok(())
     }
 
     fn truncate(&mut self, last: Index) {
         assert!(last >= self.base.index, "compacted entries cannot be dropped");
-        while self.last().index > last {
+        while self.last.index > last {
             self.entries.pop_back();
+            let place = self.entries.back().map(|place| (place.term, place.time));
+            let (term, time) = place.unwrap_or((self.base.term, self.base_time));
+            (self.last, self.last_time) = (EntryId::new(term, self.last.index.previous()), time);
         }
     }
 
@@ -171,7 +220,15 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
     }
 
     fn saved(&mut self) -> Result<Saved, Never> {
-        Ok(Saved { hard_state: self.hard_state, through: self.last() })
+        Ok(Saved { hard_state: self.hard_state, through: self.last })
+    }
+
+    /// Counts the bytes that are left free where the ring wraps, too.
+    fn bytes_behind(&self, index: Index) -> u64 {
+        let first = self.place(index.max(self.base.index).next());
+        let (Some(first), Some(last)) = (first, self.entries.back()) else { return 0 };
+        let bytes = if last.end > first.start { last.end - first.start } else { BYTES - first.start + last.end };
+        bytes as u64
     }
 }
 
@@ -233,5 +290,62 @@ mod tests {
         append(&mut log, 2, b"x").unwrap();
         assert_eq!(read(&mut log, 1, 9, 1000), b"ax");
         assert_eq!(log.last_time(), ClusterTime(2));
+    }
+
+    /// The ring against a list of entries, through whatever can be done to a log.
+    #[test]
+    fn it_holds_what_a_list_would_hold() {
+        let mut random = crate::random::Random::new(5);
+        let mut below = |limit: usize| usize::try_from(random.next() % limit as u64).unwrap();
+        let (mut log, mut twin) = (RingLog::<12, 700>::new(), std::vec::Vec::<(u64, std::vec::Vec<u8>)>::new());
+        let (mut term, mut wrapped) = (1, 0);
+        for _ in 0..20_000 {
+            let base = log.base().index.0;
+            match below(6) {
+                0..=2 => {
+                    let mut records = std::vec::Vec::new();
+                    let mut added = std::vec::Vec::new();
+                    for place in 0..=below(4) {
+                        let index = base + (twin.len() + place) as u64 + 1;
+                        let payload = std::vec![index.to_le_bytes()[0]; below(60)];
+                        let id = EntryId::new(Term(term), Index(index));
+                        let header =
+                            EntryHeader::new(id, ClusterTime(index), EntryKind::Operation, &[&payload]).unwrap();
+                        records.extend(header.encode().into_iter().chain(payload.iter().copied()));
+                        added.push((term, payload));
+                    }
+                    let appended = log.append_records(Records::parse(&records).unwrap());
+                    let count = usize::try_from(log.last().index.0 - base).unwrap() - twin.len();
+                    assert_eq!(count == added.len(), appended.is_ok(), "what is refused is the end of them");
+                    twin.extend(added.into_iter().take(count));
+                }
+                3 => {
+                    let count = below(twin.len() + 1);
+                    log.compact(Index(base + count as u64));
+                    twin.drain(..count);
+                }
+                4 => {
+                    twin.truncate(below(twin.len() + 1).max(twin.len().saturating_sub(3)));
+                    log.truncate(Index(base + twin.len() as u64));
+                    term += 1;
+                }
+                _ => {}
+            }
+            assert_eq!(log.last().index.0, log.base().index.0 + twin.len() as u64);
+            assert_eq!(log.last().term, twin.last().map_or(log.base().term, |entry| Term(entry.0)));
+            let (from, most) = (below(twin.len() + 1), below(400));
+            let (first, through) = (log.base().index.0 + 1 + from as u64, log.base().index.0 + twin.len() as u64);
+            let Ok(read) = log.read(Index(first), Index(through), most) else {
+                assert_eq!(from, twin.len());
+                continue;
+            };
+            let entries: std::vec::Vec<_> =
+                read.iter().map(|entry| (entry.header.term.0, entry.payload.to_vec())).collect();
+            assert_eq!(entries, twin[from..from + entries.len()]);
+            assert!(entries.len() == 1 || read.bytes().len() <= most);
+            let next = twin.get(from + entries.len()).map(|entry| read.bytes().len() + HEADER_BYTES + entry.1.len());
+            wrapped += usize::from(next.is_some_and(|bytes| bytes <= most));
+        }
+        assert!(wrapped > 100, "some reads end where the ring wraps, and only there too early");
     }
 }

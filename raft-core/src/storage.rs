@@ -85,6 +85,16 @@ pub trait Storage {
     /// there is. Whatever else goes wrong is reported by `flush`.
     fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full>;
 
+    /// Appends `records`, which follow the last entry, one after the other. A storage that can copy
+    /// them at once does that.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no room for all of them: those before the first one that does not fit
+    /// were appended.
+    fn append_records(&mut self, records: Records<'_>) -> Result<(), Full> {
+        records.iter().try_for_each(|entry| self.append(&entry.header, &[entry.payload]))
+    }
+
     /// Drops all entries behind `last`, which is at or behind the base.
     fn truncate(&mut self, last: Index);
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A term: the number of an election (dissertation, section 3.3). Term 0 is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Term(pub u64);
 
 impl Term {
@@ -24,6 +25,7 @@ impl Term {
 
 /// The position of an entry in the log. The first entry has index 1; 0 is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Index(pub u64);
 
 impl Index {
@@ -62,6 +64,7 @@ impl Index {
 ///
 /// Ordered as logs are compared in an election: by term, then by index (section 3.6.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct EntryId {
     /// The term of the leader that created the entry.
     pub term: Term,
@@ -82,6 +85,7 @@ impl EntryId {
 
 /// A member of the cluster. Zero is no node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct NodeId(pub core::num::NonZeroU64);
 
 impl NodeId {
@@ -154,6 +158,7 @@ impl Sequence {
 
 /// A length of time in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Millis(pub u64);
 
 /// A moment on this node's own monotonic clock: milliseconds since an arbitrary start.

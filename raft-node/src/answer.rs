@@ -112,6 +112,8 @@ fn respond_failed<N: Network>(
             let leader = match reason {
                 NotExecuted::Refused(ProposeError::NotLeader { leader })
                 | NotExecuted::Transfer(TransferError::NotLeader { leader }) => leader,
+                // A leader that is removed may never learn who follows it: but it knows who is to.
+                NotExecuted::Refused(ProposeError::Transferring { to, .. }) => Some(to),
                 _ => None,
             };
             let member = leader.and_then(|leader| configuration?.member(leader));

@@ -11,6 +11,7 @@ use raft_core::client::protocol::{Consistency, NodeStatus, NotExecuted};
 use raft_core::configuration::Configuration;
 use raft_core::configuration::change::MemberChange;
 use raft_core::message::ProposeError;
+use raft_core::raft::PeerStatus;
 use raft_core::session::owned::{OwnedOperation, OwnedOutcome};
 use raft_core::transport::Wake;
 use raft_core::types::{NodeId, Nonce};
@@ -54,6 +55,7 @@ pub(crate) enum Letter {
     Operate { secret: Option<Nonce>, operation: OwnedOperation, answer: Answer<OwnedOutcome> },
     Query { consistency: Consistency, query: Vec<u8>, answer: Answer<Vec<u8>> },
     Status { answer: Answer<NodeStatus> },
+    Followers { answer: Answer<Vec<PeerStatus>> },
     Members { answer: Answer<Configuration> },
     Order { order: Order, answer: Answer<OrderDone> },
     Stop,
@@ -88,6 +90,11 @@ impl Handle {
     /// How the node is.
     pub fn status(&self) -> Pending<NodeStatus> {
         self.send(|answer| Letter::Status { answer })
+    }
+
+    /// How the followers are, if this node leads: how far each is, and when it was heard from.
+    pub fn followers(&self) -> Pending<Vec<PeerStatus>> {
+        self.send(|answer| Letter::Followers { answer })
     }
 
     /// Who the members are, as this node knows it.

@@ -5,6 +5,7 @@ use raft_core::configuration::CONFIGURATION_BYTES_MAX;
 use raft_core::machine::StateMachine;
 use raft_core::message::{ForwardTicket, ProposeError};
 use raft_core::raft::ReadState;
+use raft_core::raft::event::Expulsion;
 use raft_core::replica::{PollError, Replica};
 use raft_core::session::memory::HeapMemory;
 use raft_core::session::operation::Operation;
@@ -36,6 +37,7 @@ const WITNESS_AFTER: Millis = Millis(100);
 pub(crate) enum LoopError<S, N> {
     Replica(PollError<S>),
     Network(N),
+    Expelled(Expulsion),
 }
 
 /// The loop's state: the replica, and all that is between it and those who ask.
@@ -86,12 +88,14 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
                 self.orders.look(before, &self.replica, &mut self.network);
             }
             self.network.flush();
+            if let Some(reason) = self.replica.raft().expelled() {
+                return Err(LoopError::Expelled(reason));
+            }
             self.log_changes();
             next = next.min(self.witness(now).map_err(LoopError::Replica)?);
             if let Some(at) = self.stop_at {
-                let leads =
-                    self.replica.raft().role() == RoleName::Leader && self.replica.raft().status().transfer.is_some();
-                if now >= at || !(leads || self.waiting.has_operations()) {
+                let hands_over = self.replica.raft().status().transfer.is_some();
+                if now >= at || !(hands_over || self.waiting.has_operations()) {
                     return Ok(());
                 }
                 next = next.min(at);
@@ -116,6 +120,10 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
                 }
                 // A caller that has gone wants no answer.
                 Letter::Status { answer } => drop(answer.send(Ok(self.replica.status()))),
+                Letter::Followers { answer } => {
+                    let followers = self.replica.raft().status().followers;
+                    drop(answer.send(Ok(followers.into_iter().collect())));
+                }
                 Letter::Members { answer } => drop(answer.send(Ok(self.replica.configuration().clone()))),
                 Letter::Order { order, answer } => self.order(now, Ok(order), Origin::Caller(answer)),
                 Letter::Stop => self.begin_stop(now),

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use raft_core::configuration::{self, BootstrapError, LoadError};
 use raft_core::machine::StateMachine;
+use raft_core::raft::event::Expulsion;
 use raft_core::replica::{self, PollError, Replica};
 use raft_core::session::memory::{CapacityError, HeapMemory};
 use raft_core::storage::Storage;
@@ -126,6 +127,7 @@ impl<S: Error, N: Error> Node<S, N> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(LoopError::Replica(error))) => Err(Stopped::Replica(error)),
             Ok(Err(LoopError::Network(error))) => Err(Stopped::Network(error)),
+            Ok(Err(LoopError::Expelled(reason))) => Err(Stopped::Expelled(reason)),
             Err(_) => Err(Stopped::Panicked),
         }
     }
@@ -180,6 +182,10 @@ pub enum Stopped<S, N> {
     /// The network failed.
     #[error("the network failed")]
     Network(#[source] N),
+    /// The node is no member any more, or must not be: see [`Expulsion`]. A new node, with a new id
+    /// and without data, can be added in its place.
+    #[error("the node takes part in the cluster no more ({0:?}); add a new one, with a new id, in its place")]
+    Expelled(Expulsion),
     /// The state machine or an invariant of the node panicked.
     #[error("the node's thread panicked; the message stands above")]
     Panicked,

@@ -72,6 +72,13 @@ impl Cache {
         self.bytes.truncate(length);
     }
 
+    /// Drops all records: the next one pushed is that of `first`.
+    pub(crate) fn restart(&mut self, first: Index) {
+        (self.origin, self.head, self.first) = (self.end(), self.end(), first);
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
     /// Drops records from the front until no more than the cache's bound is held, but none behind
     /// `through`.
     pub(crate) fn evict(&mut self, through: Index) {
@@ -175,6 +182,18 @@ mod tests {
         assert_eq!((cache.first(), cache.tail(Index(3)).len()), (Index(3), 0));
         cache.push(&[7], &[]);
         assert_eq!(cache.tail(Index(3)), [7]);
+    }
+
+    #[test]
+    fn restarts_anywhere() {
+        let mut cache = filled(100);
+        cache.restart(Index(50));
+        assert_eq!(
+            (cache.first(), cache.tail(Index(50)).len(), cache.read(Index(5), Index(5), 9)),
+            (Index(50), 0, None)
+        );
+        cache.push(&[7], &[]);
+        assert_eq!(cache.read(Index(50), Index(60), 9), Some([7].as_slice()));
     }
 
     #[test]

@@ -61,10 +61,18 @@ impl Drop for ZeroingThread {
     }
 }
 
+/// A thread that syncs one file. Dropping it leaves the thread to itself: it changes nothing that
+/// could be in anybody's way.
+#[derive(Debug)]
+pub struct SyncThread {
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
 impl Files for Directory {
     type File = File;
     type Lock = DirectoryLock;
     type Zeroing = ZeroingThread;
+    type Syncing = SyncThread;
 
     fn list(&self) -> io::Result<Option<Vec<Name>>> {
         let entries = match fs::read_dir(&self.path) {
@@ -189,6 +197,20 @@ impl Files for Directory {
         }
         let panicked = |_| Err(io::Error::other("the thread that fills a segment with zeros panicked"));
         zeroing.thread.take().map(|thread| thread.join().unwrap_or_else(panicked))
+    }
+
+    fn begin_sync(&self, file: &File) -> io::Result<SyncThread> {
+        let file = file.try_clone()?;
+        let thread = thread::Builder::new().name("raft-sync".into()).spawn(move || file.sync_data())?;
+        Ok(SyncThread { thread: Some(thread) })
+    }
+
+    fn synced(&self, syncing: &mut SyncThread) -> Option<io::Result<()>> {
+        if !syncing.thread.as_ref()?.is_finished() {
+            return None;
+        }
+        let panicked = |_| Err(io::Error::other("the thread that syncs a snapshot panicked"));
+        syncing.thread.take().map(|thread| thread.join().unwrap_or_else(panicked))
     }
 }
 

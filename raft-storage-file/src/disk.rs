@@ -53,6 +53,11 @@ impl<F: Files> DiskReader<F> {
         if log.holds(last) { Ok(records) } else { Err(damaged(RecordError::Order { previous, found: last })) }
     }
 
+    /// Lets go of a segment before `number`: the system frees a removed file when nobody has it open.
+    pub(crate) fn release_before(&mut self, number: u64) {
+        self.open.take_if(|open| open.number < number);
+    }
+
     /// The cluster time of the entry at `index`, which is on disk.
     pub(crate) fn time(&mut self, files: &F, log: &Log, index: Index) -> Result<ClusterTime, StorageError> {
         let records = self.read(files, log, index, index, 0)?;

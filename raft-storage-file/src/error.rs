@@ -139,6 +139,41 @@ pub enum StorageError {
         /// The one that cannot follow it.
         new: HardState,
     },
+    /// The caller's mistake: entries that a snapshot covers are committed, and cannot be dropped.
+    #[error(
+        "entries behind {index} were to be dropped, but the snapshot covers them up to {covered}; nothing was written"
+    )]
+    TruncatedSnapshot {
+        /// The last entry that was to be kept.
+        index: Index,
+        /// The snapshot's last entry.
+        covered: Index,
+    },
+    /// The caller's mistake: a draft that is not the snapshot it is said to be.
+    #[error(
+        "the draft of snapshot {through} has {found_bytes} bytes with checksum {found_checksum:08x}, and was to have \
+         {bytes} with {checksum:08x}; it was not adopted"
+    )]
+    Draft {
+        /// The snapshot's last entry.
+        through: EntryId,
+        /// The bytes it was to have.
+        bytes: u64,
+        /// The checksum it was to have.
+        checksum: u32,
+        /// The bytes it has.
+        found_bytes: u64,
+        /// The checksum it has.
+        found_checksum: u32,
+    },
+    /// The caller's mistake: a snapshot from before the latest one, or from before the log, that contradicts them.
+    #[error("snapshot {found} was to take the place of a log that is past it, at {latest}; it was not adopted")]
+    SnapshotOrder {
+        /// The snapshot's last entry.
+        found: EntryId,
+        /// The latest snapshot's last entry, or the base.
+        latest: Index,
+    },
 }
 
 /// Why a directory could not be opened or created. Nothing of the log was changed; if the disk failed in
@@ -213,11 +248,37 @@ pub enum OpenError {
     },
     /// A part of the log is gone.
     #[error(
-        "{name} is missing: it holds a part of the log; put it back, or remove this node from the cluster and add it \
-         anew with an empty directory"
+        "{name} is missing: it holds a part of the log that no snapshot covers; put it back, or remove this node from \
+         the cluster and add it anew with an empty directory"
     )]
     SegmentMissing {
         /// The segment.
+        name: Name,
+    },
+    /// The log begins where a snapshot ends, and that is gone.
+    #[error(
+        "{name} is missing: the log begins where it ends; put it back, or remove this node from the cluster and add \
+         it anew with an empty directory"
+    )]
+    SnapshotMissing {
+        /// The snapshot.
+        name: Name,
+    },
+    /// A snapshot is not what was written, and the log does not reach back to an older one.
+    #[error(
+        "{name} is damaged, and the log begins behind entry {base}; put back a good copy, or remove this node from the \
+         cluster and add it anew with an empty directory"
+    )]
+    SnapshotDamaged {
+        /// The snapshot.
+        name: Name,
+        /// Where the log begins.
+        base: Index,
+    },
+    /// A snapshot of another node, or under another's name.
+    #[error("{name} is a snapshot of another node or another place of the log; put back the right one")]
+    SnapshotForeign {
+        /// The file.
         name: Name,
     },
     /// A segment's header is not what was written.

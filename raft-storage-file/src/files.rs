@@ -6,6 +6,8 @@
 use std::fmt;
 use std::io;
 
+use raft_core::types::{EntryId, Index, Term};
+
 /// The files of a node's directory. A directory may hold other files too; they are left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -29,6 +31,10 @@ pub enum Name {
         /// The offset in the segment.
         offset: u64,
     },
+    /// `<index>-<term>.snap`: the snapshot whose last entry that is.
+    Snapshot(EntryId),
+    /// `<number>.draft`: a snapshot that is being made or received, or is not yet durable.
+    Draft(u64),
 }
 
 impl Name {
@@ -43,6 +49,11 @@ impl Name {
             "rewrite.tmp" => Name::Rewrite,
             _ => match name.split_once('.')? {
                 (number, "wal") => Name::Segment(number.parse().ok()?),
+                (number, "draft") => Name::Draft(number.parse().ok()?),
+                (entry, "snap") => {
+                    let (index, term) = entry.split_once('-')?;
+                    Name::Snapshot(EntryId::new(Term(term.parse().ok()?), Index(index.parse().ok()?)))
+                }
                 (place, "torn") => {
                     let (segment, offset) = place.split_once('-')?;
                     Name::Torn { segment: segment.parse().ok()?, offset: offset.parse().ok()? }
@@ -65,6 +76,8 @@ impl fmt::Display for Name {
             Name::Spare => formatter.write_str("spare.tmp"),
             Name::Rewrite => formatter.write_str("rewrite.tmp"),
             Name::Torn { segment, offset } => write!(formatter, "{segment:010}-{offset}.torn"),
+            Name::Snapshot(EntryId { term, index }) => write!(formatter, "{:010}-{}.snap", index.0, term.0),
+            Name::Draft(number) => write!(formatter, "{number:010}.draft"),
         }
     }
 }
@@ -93,6 +106,8 @@ pub trait Files: fmt::Debug {
     type Lock: fmt::Debug;
     /// A file that is being filled with zeros. Dropping it ends the work.
     type Zeroing: fmt::Debug;
+    /// A file that is being synced. Dropping it only means that nobody asks for the outcome any more.
+    type Syncing: fmt::Debug;
 
     /// The files in the directory, in any order; `None` if there is no directory.
     ///
@@ -178,6 +193,17 @@ pub trait Files: fmt::Debug {
     /// Whether that is done, without waiting: the file, or why it failed. Not called again after
     /// it has given either.
     fn zeroed(&self, zeroing: &mut Self::Zeroing) -> Option<io::Result<Self::File>>;
+
+    /// Begins what [`Files::sync_data`] does, away from the caller's thread if there are threads.
+    /// What is written to the file from then on may be synced or not.
+    ///
+    /// # Errors
+    /// The system's error.
+    fn begin_sync(&self, file: &Self::File) -> io::Result<Self::Syncing>;
+
+    /// Whether that is done, without waiting, and how it went. Not called again after it has
+    /// given either.
+    fn synced(&self, syncing: &mut Self::Syncing) -> Option<io::Result<()>>;
 }
 
 #[cfg(test)]
@@ -195,11 +221,23 @@ mod tests {
             Name::Spare,
             Name::Rewrite,
             Name::Torn { segment: 7, offset: 128 },
+            Name::Snapshot(EntryId::new(Term(3), Index(500))),
+            Name::Draft(1),
         ];
         for name in names {
             assert_eq!(Name::parse(&name.to_string()), Some(name));
         }
-        for foreign in ["", "1.wal", "+000000001.wal", "0000000001.wal.bak", "lost+found", "x.torn", "-.torn"] {
+        for foreign in [
+            "",
+            "1.wal",
+            "+000000001.wal",
+            "0000000001.wal.bak",
+            "lost+found",
+            "x.torn",
+            "-.torn",
+            "5-3.snap",
+            "0000000005.snap",
+        ] {
             assert_eq!(Name::parse(foreign), None, "{foreign}");
         }
     }

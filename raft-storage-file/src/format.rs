@@ -22,7 +22,10 @@
 //! # `<number>.wal`: a segment
 //!
 //! A header of 128 bytes, batches, and zeros up to the end of the file. Segments are numbered
-//! without gaps, and the log is all their batches in order.
+//! without gaps, and the log is all their batches in order. Segments whose entries a snapshot covers
+//! are removed, oldest first; after a power loss some of them may be there again, before a gap.
+//! The log then begins at the first segment behind the last gap, with what its header says it follows.
+//! A batch of it may cut the log back to an entry before that; then it begins there.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
@@ -61,18 +64,41 @@
 //! | 72 | 4 | chain: checksum of the batch before, across segments; 0 in the first batch of a log |
 //! | 76 | 4 | checksum over the records |
 //! | 80 | 4 | zero sectors: how many 512-byte sectors behind the header's hold only zeros of this batch |
-//! | 84 | 4 | flags: 1 seals the segment, and the next one exists |
+//! | 84 | 4 | flags: 1 seals the segment, and the next one exists; 2 drops the log, of which "previous" becomes the base |
 //!
 //! A batch takes effect as a whole. The count of zero sectors tells a batch of which sectors were
-//! never written from one that has decayed.
+//! never written from one that has decayed. A batch that drops the log is written when the
+//! snapshot that takes the log's place is durable.
+//!
+//! # `<index>-<term>.snap`: a snapshot
+//!
+//! A header of 96 bytes, the content, and zeros. Index and term are those of the last entry whose effect it
+//! holds. It counts if the log has that entry, or begins right behind it; else it was received,
+//! and the power went before the log said so. `<number>.draft` is one that is not whole or not
+//! durable yet, and means nothing to a start.
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | `RAFTSNAP` |
+//! | 8 | 4 | format version: 1 |
+//! | 12 | 4 | 0 |
+//! | 16 | 16 | incarnation of the node |
+//! | 32 | 16 | term and index of the last entry whose effect it holds |
+//! | 48 | 8 | cluster time of that entry |
+//! | 56 | 8 | length of the content |
+//! | 64 | 4 | checksum over the content |
+//! | 68 | 24 | 0 |
+//! | 92 | 4 | checksum over bytes 0..92 |
 
 use raft_core::crc::crc32c;
 use raft_core::storage::HardState;
 use raft_core::types::{ClusterId, EntryId, Incarnation, NodeId};
 
 use self::fields::{Reader, Writer};
+pub(crate) use self::snapshot::SnapshotHeader;
 
 mod fields;
+mod snapshot;
 
 /// The version of the format that this code writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -82,6 +108,8 @@ pub const IDENTITY_BYTES: usize = 64;
 pub const SEGMENT_HEADER_BYTES: usize = 128;
 /// The length of a batch's header.
 pub const BATCH_HEADER_BYTES: usize = 88;
+/// The length of a snapshot's header.
+pub const SNAPSHOT_HEADER_BYTES: usize = 96;
 /// What a disk is taken to write whole or not at all.
 pub const SECTOR_BYTES: u64 = 512;
 
@@ -90,6 +118,7 @@ const IDENTITY_MAGIC: [u8; 8] = *b"RAFTNODE";
 const SEGMENT_MAGIC: [u8; 8] = *b"RAFT WAL";
 pub(crate) const BATCH_MAGIC: [u8; 4] = *b"RBAT";
 const SEALED: u32 = 1;
+const RESETS: u32 = 2;
 
 /// Whose directory it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,6 +233,8 @@ pub(crate) struct BatchHeader {
     pub(crate) records_checksum: u32,
     pub(crate) zero_sectors: u32,
     pub(crate) seals: bool,
+    /// A snapshot takes the place of the log; `previous` is its last entry.
+    pub(crate) resets: bool,
 }
 
 impl BatchHeader {
@@ -213,7 +244,7 @@ impl BatchHeader {
         writer.u64(self.salt).u64(self.offset).u64(self.durable);
         writer.entry_id(self.previous).hard_state(self.hard_state);
         writer.u32(self.chain).u32(self.records_checksum).u32(self.zero_sectors);
-        writer.u32(if self.seals { SEALED } else { 0 });
+        writer.u32(if self.seals { SEALED } else { 0 } | if self.resets { RESETS } else { 0 });
         let mut bytes = writer.finish();
         let checksum = BatchHeader::checksum(&bytes);
         if let Some(place) = bytes.get_mut(4..8) {
@@ -228,7 +259,7 @@ impl BatchHeader {
         if reader.array() != BATCH_MAGIC || reader.u32() != BatchHeader::checksum(bytes) {
             return None;
         }
-        let header = BatchHeader {
+        let mut header = BatchHeader {
             records_bytes: reader.u32(),
             entries: reader.u32(),
             salt: reader.u64(),
@@ -239,8 +270,11 @@ impl BatchHeader {
             chain: reader.u32(),
             records_checksum: reader.u32(),
             zero_sectors: reader.u32(),
-            seals: reader.u32() == SEALED,
+            seals: false,
+            resets: false,
         };
+        let flags = reader.u32();
+        (header.seals, header.resets) = (flags & SEALED != 0, flags & RESETS != 0);
         (header.encode() == *bytes).then_some(header)
     }
 

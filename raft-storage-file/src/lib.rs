@@ -1,8 +1,9 @@
-//! The write-ahead log, hard state and identity of one Raft node, in one directory.
+//! The write-ahead log, hard state, snapshots and identity of one Raft node, in one directory.
 //!
 //! [`FileStorage`] is a [`Storage`](raft_core::storage::Storage) whose durable copy is a log of
 //! batches: what one [`flush`](raft_core::storage::Storage::flush) saves (a vote, a truncation,
 //! any number of entries) is one write and one sync, and takes effect as a whole or not at all.
+//! Snapshots are files of their own; what they cover of the log is removed a segment at a time.
 //!
 //! ```
 //! use raft_core::storage::Storage;
@@ -38,11 +39,13 @@ mod reader;
 pub mod recovery;
 mod scan;
 mod segment;
+mod segments;
 pub mod simulated;
+mod snapshot;
 mod spare;
 mod storage;
 
-pub use directory::{Directory, DirectoryLock, ZeroingThread};
+pub use directory::{Directory, DirectoryLock, SyncThread, ZeroingThread};
 pub use error::{DiskError, OpenError, Operation, StorageError};
 pub use files::{Files, Locking, Name};
 pub use format::Identity;

@@ -21,6 +21,8 @@ pub(crate) struct Mark {
     pub(crate) offset: u64,
     /// Where the batch that holds the record ends.
     pub(crate) batch_end: u64,
+    /// Where it starts in [`Log::position`]'s count.
+    pub(crate) position: u64,
 }
 
 /// What is known of the log without the disk. Changes of it are what a flush makes durable.
@@ -28,6 +30,9 @@ pub(crate) struct Mark {
 pub(crate) struct Log {
     pub(crate) hard_state: HardState,
     pub(crate) base: EntryId,
+    /// The cluster time of the base if that is the snapshot's last entry. It is asked for only
+    /// then: what a snapshot covers is never truncated.
+    pub(crate) base_time: ClusterTime,
     /// Invariant: the term of `last.index` by `terms` is `last.term`.
     pub(crate) last: EntryId,
     pub(crate) last_time: ClusterTime,
@@ -40,6 +45,8 @@ pub(crate) struct Log {
     /// Whether the next batch with entries will stand right behind the last one: not after a
     /// truncation, when entries that are dropped stand between them.
     continues: bool,
+    /// The bytes of all records up to the last, counted from anywhere.
+    position: u64,
     pub(crate) cache: Cache,
 }
 
@@ -49,12 +56,14 @@ impl Log {
         Log {
             hard_state,
             base,
+            base_time: ClusterTime::default(),
             last: base,
             last_time: ClusterTime::default(),
             last_time_known: true,
             terms: vec![(base.index, base.term)],
             marks: Vec::new(),
             continues: true,
+            position: 0,
             cache: Cache::new(base.index.next(), cache_bytes),
         }
     }
@@ -84,6 +93,7 @@ impl Log {
             self.terms.push((id.index, id.term));
         }
         self.cache.push(encoded, payload);
+        self.position = self.position.saturating_add(header.record_bytes() as u64);
         (self.last, self.last_time, self.last_time_known) = (id, header.time, true);
     }
 
@@ -108,12 +118,57 @@ impl Log {
         let marks = self.marks.partition_point(|mark| mark.index <= last);
         self.marks.truncate(marks);
         self.continues = false;
-        let time = self.cache.time(last);
+        let time = if last == self.base.index { Some(self.base_time) } else { self.cache.time(last) };
+        self.position = self.position_of(last.next());
         self.cache.truncate(last);
         self.last = id;
-        let base_time = (last == self.base.index).then(ClusterTime::default);
-        self.last_time_known = time.or(base_time).is_some();
-        self.last_time = time.or(base_time).unwrap_or_default();
+        self.last_time_known = time.is_some();
+        self.last_time = time.unwrap_or_default();
+    }
+
+    /// Puts `base` in the place of all that is held; its cluster time is `time`.
+    pub(crate) fn reset(&mut self, base: EntryId, time: ClusterTime) {
+        (self.base, self.base_time) = (base, time);
+        (self.last, self.last_time, self.last_time_known) = (base, time, true);
+        self.terms = vec![(base.index, base.term)];
+        self.marks.clear();
+        self.continues = false;
+        self.cache.restart(base.index.next());
+    }
+
+    /// Forgets the entries up to `index`, which is held; `time` is its cluster time if a snapshot
+    /// ends there.
+    pub(crate) fn compact(&mut self, index: Index, time: ClusterTime) {
+        let Some(base) = self.id(index) else { return };
+        let runs = self.terms.partition_point(|&(first, _)| first <= index);
+        self.terms.drain(..runs.saturating_sub(1));
+        self.terms.shrink_to(self.terms.len().saturating_mul(2));
+        // The mark that leads to the first entry that is left may stand before it.
+        let marks = self.marks.partition_point(|mark| mark.index <= index.next());
+        self.marks.drain(..marks.saturating_sub(1));
+        self.marks.shrink_to(self.marks.len().saturating_mul(2));
+        (self.base, self.base_time) = (base, time);
+    }
+
+    /// Where the record of `index` starts, or one that is at most [`MARK_BYTES`] and a record before
+    /// it; the end for the index behind the last.
+    fn position_of(&self, index: Index) -> u64 {
+        if index >= self.cache.first() {
+            return self.position.saturating_sub(self.cache.tail(index).len() as u64);
+        }
+        match self.locate(index) {
+            Some((mark, _)) => mark.position,
+            None => self.marks.first().map_or(self.position, |mark| mark.position),
+        }
+    }
+
+    /// The bytes of the records behind `index`, and up to [`MARK_BYTES`] and a record more if they are
+    /// not all in memory.
+    pub(crate) fn bytes_behind(&self, index: Index) -> u64 {
+        if index >= self.last.index {
+            return 0;
+        }
+        self.position.saturating_sub(self.position_of(index.max(self.base.index).next()))
     }
 
     /// Takes note that the entries from `first` to the last, all in the cache, lie in one batch
@@ -121,15 +176,17 @@ impl Log {
     pub(crate) fn mark(&mut self, first: Index, segment: u64, offset: u64) {
         let records_bytes = self.cache.tail(first).len() as u64;
         let batch_end = offset.saturating_add(records_bytes);
+        let start = self.position.saturating_sub(records_bytes);
         let near = |mark: &Mark| mark.segment == segment && offset < mark.offset.saturating_add(MARK_BYTES);
         if !(self.continues && self.marks.last().is_some_and(near)) {
-            self.marks.push(Mark { index: first, segment, offset, batch_end });
+            self.marks.push(Mark { index: first, segment, offset, batch_end, position: start });
         }
         self.continues = true;
         let (mut index, mut at) = (first, offset);
         while let Some((next, bytes)) = self.cache.further(index, MARK_BYTES) {
             (index, at) = (next, at.saturating_add(bytes));
-            self.marks.push(Mark { index, segment, offset: at, batch_end });
+            let position = start.saturating_add(at.saturating_sub(offset));
+            self.marks.push(Mark { index, segment, offset: at, batch_end, position });
         }
     }
 
@@ -181,6 +238,26 @@ mod tests {
     }
 
     #[test]
+    fn a_compacted_log_keeps_what_is_behind_its_base() {
+        let mut log = log_of_terms(&[1, 1, 2, 4, 4, 5]);
+        log.mark(Index(1), 1, 216);
+        assert_eq!((log.bytes_behind(Index(0)), log.bytes_behind(Index(4)), log.bytes_behind(Index(9))), (198, 66, 0));
+        log.compact(Index(4), ClusterTime(40));
+        assert_eq!(log.base, EntryId::new(Term(4), Index(4)));
+        let terms: Vec<_> = (3..8).map(|index| log.term(Index(index)).map(|term| term.0)).collect();
+        assert_eq!(terms, [None, Some(4), Some(4), Some(5), None]);
+        assert_eq!(log.locate(Index(5)).unwrap().0.index, Index(1), "the mark before the base leads there");
+        assert_eq!(log.bytes_behind(Index(0)), 66);
+        log.truncate(Index(4));
+        assert_eq!((log.last, log.last_time, log.bytes_behind(Index(3))), (log.base, ClusterTime(40), 0));
+        log.reset(EntryId::new(Term(7), Index(90)), ClusterTime(900));
+        assert_eq!((log.last_time, log.term(Index(90)), log.term(Index(4))), (ClusterTime(900), Some(Term(7)), None));
+        push(&mut log, 7, b"x");
+        log.mark(Index(91), 1, 700);
+        assert_eq!((log.bytes_behind(Index(90)), log.locate(Index(91)).unwrap().0.offset), (33, 700));
+    }
+
+    #[test]
     fn marks_follow_truncations_and_stand_in_long_batches() {
         let mut log = log_of_terms(&[]);
         for _ in 0..5 {
@@ -188,7 +265,8 @@ mod tests {
         }
         log.mark(Index(1), 1, 216);
         let record = (25 << 10) + 32;
-        let fourth = Mark { index: Index(4), segment: 1, offset: 216 + 3 * record, batch_end: 216 + 5 * record };
+        let (offset, batch_end) = (216 + 3 * record, 216 + 5 * record);
+        let fourth = Mark { index: Index(4), segment: 1, offset, batch_end, position: 3 * record };
         assert_eq!(log.locate(Index(5)), Some((fourth, Index(5))));
         assert_eq!(log.locate(Index(2)).unwrap().1, Index(3));
         log.truncate(Index(4));

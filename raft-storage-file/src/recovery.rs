@@ -11,7 +11,9 @@
 //! | `identity` or a segment of a later format | [`OpenError::Newer`] |
 //! | another cluster or node in `identity` | [`OpenError::WrongCluster`], [`OpenError::WrongNode`] |
 //! | another process holds `lock` | [`OpenError::Locked`] |
-//! | a gap in the segments, none at all, or a sealed one at the end | [`OpenError::SegmentMissing`] |
+//! | a gap in the segments, or none in the beginning, and no snapshot that covers what is missing | [`OpenError::SegmentMissing`] |
+//! | no segment at all, or a sealed one at the end | [`OpenError::SegmentMissing`] |
+//! | a gap in the segments, and a snapshot that covers all before its end | what lies before it is removed |
 //! | a segment's header with a wrong checksum | [`OpenError::SegmentDamaged`] |
 //! | a segment of another incarnation, number or chain | [`OpenError::SegmentForeign`] |
 //! | a segment shorter than it was prepared | [`OpenError::SegmentShort`] |
@@ -20,7 +22,12 @@
 //! | zeros behind the last batch | the log is whole |
 //! | a last batch of which sectors were never written | cut, kept as `.torn`, said in [`Report::cut`] |
 //! | a last batch that is damaged otherwise | [`OpenError::Suspect`], or cut: [`SuspectTail`] |
-//! | `spare.tmp`, `rewrite.tmp` | removed |
+//! | a snapshot of which the log does not hold the last entry | removed: it was received, but never took the log's place |
+//! | a damaged snapshot, and an older one that the log reaches (or a log that reaches back to its first entry) | that is used, and it is said in [`Report::damaged_snapshot`] |
+//! | a damaged snapshot otherwise | [`OpenError::SnapshotDamaged`] |
+//! | none, and a log that begins where one ended | [`OpenError::SnapshotMissing`] |
+//! | a snapshot of another incarnation, or under another's name | [`OpenError::SnapshotForeign`] |
+//! | `spare.tmp`, `rewrite.tmp`, drafts of snapshots | removed |
 //!
 //! Only the last batch can be torn, because every batch is synced before the next is written. A sector of it that has
 //! decayed to zeros looks like one that was never written: only
@@ -32,17 +39,23 @@
 
 use std::fmt;
 
-use raft_core::storage::HardState;
-use raft_core::types::{EntryId, Index};
+use raft_core::storage::{HardState, SnapshotId};
+use raft_core::types::{ClusterTime, EntryId, Incarnation, Index};
 
 use crate::disk::DiskReader;
 use crate::error::{DiskError, OpenError, Operation, StorageError};
 use crate::files::{Files, Name};
-use crate::format::{BatchHeader, FIRST_BATCH, HeaderError, Identity, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{BatchHeader, FIRST_BATCH, Identity, SegmentHeader};
 use crate::log::Log;
 use crate::options::{Options, SuspectTail};
 use crate::scan::{Scanner, Step, Tail};
 use crate::segment::{self, Beginning, Segment};
+use crate::segments::{Place, Segments};
+use crate::snapshot::{self, Found};
+
+use self::headers::{Headers, missing, read_headers};
+
+mod headers;
 
 /// How many cut-off tails are kept for people to look at.
 const TORN_FILES_MAX: usize = 8;
@@ -52,6 +65,13 @@ const TORN_FILES_MAX: usize = 8;
 pub struct Report {
     /// The last entry, or the base if there is none.
     pub last: EntryId,
+    /// The entry before the first one that the log holds.
+    pub base: EntryId,
+    /// The latest snapshot.
+    pub snapshot: Option<SnapshotId>,
+    /// A later snapshot that is damaged: an alarm, for the disk is failing. The log still reached back to the
+    /// one before it, or to the first entry.
+    pub damaged_snapshot: Option<Name>,
     /// How many entries the log holds.
     pub entries: u64,
     /// How many segments it lies in.
@@ -75,6 +95,12 @@ impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { last, entries, segments, .. } = self;
         write!(formatter, "{entries} entries in {segments} segments, the last is {last}")?;
+        if let Some(snapshot) = self.snapshot {
+            write!(formatter, "; a snapshot of {} bytes through {}", snapshot.bytes, snapshot.through)?;
+        }
+        if let Some(name) = self.damaged_snapshot {
+            write!(formatter, "; {name} is damaged and was not used: see to the disk")?;
+        }
         match &self.cut {
             Some(cut) => write!(formatter, "; {cut}"),
             None => Ok(()),
@@ -112,7 +138,19 @@ impl fmt::Display for Cut {
 pub(crate) struct Recovered<F: Files> {
     pub(crate) log: Log,
     pub(crate) segment: Segment<F>,
+    pub(crate) segments: Segments,
+    pub(crate) snapshots: Found<F>,
     pub(crate) report: Report,
+}
+
+/// The log as it was saved, batch by batch.
+struct Replay {
+    log: Log,
+    /// Whether entries before the base were there once, in segments that are removed: the log may have been cut back
+    /// to one of them.
+    began_before: bool,
+    /// The last segment with a batch that drops the log.
+    reset_in: Option<u64>,
 }
 
 /// Reads the log of a directory whose identity is `identity` and whose files are `names`, and makes
@@ -124,29 +162,28 @@ pub(crate) fn recover<F: Files>(
     options: &Options,
 ) -> Result<Recovered<F>, OpenError> {
     let headers = read_headers(files, identity, names)?;
-    let Some((last_header, _)) = headers.split_last() else { return Err(missing(1)) };
-    let Some(first) = headers.first() else { return Err(missing(1)) };
-    let mut log = Log::new(first.last, first.hard_state, options.cache_bytes);
+    let (Some(first), Some(last_header)) = (headers.run.first(), headers.run.last()) else { return Err(missing(1)) };
+    let log = Log::new(first.last, first.hard_state, options.cache_bytes);
+    let mut replay = Replay { log, began_before: first.number > 1, reset_in: None };
     let mut unsealed = None;
-    for (header, next) in headers.iter().zip(headers.iter().skip(1)) {
-        unsealed = read_sealed(files, *header, next, &mut log)?;
+    for (header, next) in headers.run.iter().zip(headers.run.iter().skip(1)) {
+        unsealed = read_sealed(files, *header, next, &mut replay)?;
     }
-    let mut last = open_scanner(files, *last_header, &log)?;
-    let tail = read_last(&mut last, &mut log)?;
-    let cut = judge(&last, tail, &log, options)?;
-    if !log.last_time_known {
-        let (name, after) = (Name::Segment(last_header.number), log.last);
-        log.last_time = DiskReader::default().time(files, &log, log.last.index).map_err(|error| match error {
-            StorageError::Disk(error) => OpenError::Disk(error),
-            // What was verified a moment ago reads differently now.
-            _ => OpenError::Contradiction { name, offset: 0, after },
-        })?;
-        log.last_time_known = true;
-    }
+    let mut last = open_scanner(files, *last_header, &replay.log)?;
+    let tail = read_last(&mut last, &mut replay)?;
+    let cut = judge(&last, tail, &replay.log, options)?;
+    let snapshots = choose_snapshot(files, identity.incarnation, names, &headers, &replay)?;
+    let Replay { mut log, reset_in, .. } = replay;
+    find_times(files, &mut log, last_header.number, snapshots.latest.as_ref().map(|latest| latest.id))?;
     // Everything has been judged: from here on things are changed.
-    clean_up(files, names)?;
+    clean_up(files, names, &headers, &snapshots)?;
     let beginning =
         Beginning { incarnation: identity.incarnation, base: log.base, last: log.last, hard_state: log.hard_state };
+    let mut segments = Segments::new(headers.run.iter().map(|header| {
+        let dropped = reset_in.is_some_and(|number| header.number <= number);
+        Place { number: header.number, after: if dropped { Index::ZERO } else { header.last.index } }
+    }));
+    let report = report(&log, segments.count(), &snapshots, cut);
     let segment = if last.end == FIRST_BATCH && tail == Tail::Clean {
         // Nothing was written to it yet, so there is nothing to distrust.
         if let Some(unsealed) = unsealed {
@@ -159,64 +196,65 @@ pub(crate) fn recover<F: Files>(
         }
         let rewritten = rewrite(files, last)?;
         let spare = segment::zeros(files, options.segment_bytes_first)?;
-        rewritten.next(files, spare, beginning, options.segment_bytes_first)?
+        let next = rewritten.next(files, spare, beginning, options.segment_bytes_first)?;
+        segments.push(Place { number: next.number, after: log.last.index });
+        next
     };
-    let report = Report {
+    Ok(Recovered { log, segment, segments, snapshots, report })
+}
+
+fn report<F: Files>(log: &Log, segments: u64, snapshots: &Found<F>, cut: Option<Cut>) -> Report {
+    Report {
         last: log.last,
+        base: log.base,
+        snapshot: snapshots.latest.as_ref().map(|latest| latest.id),
+        damaged_snapshot: snapshots.damaged,
         entries: log.last.index.since(log.base.index),
-        segments: headers.len() as u64,
+        segments,
         hard_state: log.hard_state,
         cut,
-    };
-    Ok(Recovered { log, segment, report })
-}
-
-fn missing(number: u64) -> OpenError {
-    OpenError::SegmentMissing { name: Name::Segment(number) }
-}
-
-/// Reads the headers of all segments, and checks that they are those of one log without gaps.
-fn read_headers<F: Files>(files: &F, identity: &Identity, names: &[Name]) -> Result<Vec<SegmentHeader>, OpenError> {
-    let mut numbers: Vec<u64> = names
-        .iter()
-        .filter_map(|name| match name {
-            Name::Segment(number) => Some(*number),
-            _ => None,
-        })
-        .collect();
-    numbers.sort_unstable();
-    let mut headers: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
-    for (expected, number) in (1..).zip(numbers) {
-        if number != expected {
-            return Err(missing(expected));
-        }
-        let after = headers.last().map_or(Index::ZERO, |header| header.last.index);
-        let header = read_header(files, number, after)?;
-        let start = headers.is_empty().then_some((0, 0, EntryId::ZERO));
-        let fits_start = start.is_none_or(|start| start == (header.previous_end, header.chain, header.last));
-        if header.incarnation != identity.incarnation || header.number != number || !fits_start {
-            return Err(OpenError::SegmentForeign { name: Name::Segment(number) });
-        }
-        headers.push(header);
     }
-    Ok(headers)
 }
 
-fn read_header<F: Files>(files: &F, number: u64, after: Index) -> Result<SegmentHeader, OpenError> {
-    let name = Name::Segment(number);
-    let file = files.open(name).map_err(DiskError::of(Operation::Open, name))?;
-    let bytes = files.length(&file).map_err(DiskError::of(Operation::Read, name))?;
-    let short = |needed| OpenError::SegmentShort { name, bytes, needed };
-    if bytes < FIRST_BATCH {
-        return Err(short(FIRST_BATCH));
+/// Finds the snapshot, and refuses a log that does not begin at its first entry and has none that covers what lacks.
+fn choose_snapshot<F: Files>(
+    files: &F,
+    incarnation: Incarnation,
+    names: &[Name],
+    headers: &Headers,
+    replay: &Replay,
+) -> Result<Found<F>, OpenError> {
+    let found = snapshot::find(files, incarnation, names, &replay.log)?;
+    let base = replay.log.base;
+    let lacks = (headers.missing(), replay.reset_in);
+    if found.latest.is_some() || lacks == (None, None) {
+        return Ok(found);
     }
-    let mut header = [0; SEGMENT_HEADER_BYTES];
-    files.read_at(&file, &mut header, 0).map_err(DiskError::of(Operation::Read, name))?;
-    let header = SegmentHeader::decode(&header).map_err(|error| match error {
-        HeaderError::Damaged => OpenError::SegmentDamaged { name, after },
-        HeaderError::Newer { version } => OpenError::Newer { name, version },
-    })?;
-    if bytes < header.prepared_bytes { Err(short(header.prepared_bytes)) } else { Ok(header) }
+    Err(match (found.damaged, lacks) {
+        (Some(name), _) => OpenError::SnapshotDamaged { name, base: base.index },
+        (None, (Some(number), None)) => missing(number),
+        (None, _) => OpenError::SnapshotMissing { name: Name::Snapshot(base) },
+    })
+}
+
+/// Finds the cluster times of the last entry and of the base.
+fn find_times<F: Files>(files: &F, log: &mut Log, segment: u64, snapshot: Option<SnapshotId>) -> Result<(), OpenError> {
+    if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.through == log.base) {
+        log.base_time = snapshot.time;
+    }
+    if log.last == log.base {
+        (log.last_time, log.last_time_known) = (log.base_time, true);
+    }
+    if !log.last_time_known {
+        let (name, after) = (Name::Segment(segment), log.last);
+        log.last_time = DiskReader::default().time(files, log, log.last.index).map_err(|error| match error {
+            StorageError::Disk(error) => OpenError::Disk(error),
+            // What was verified a moment ago reads differently now.
+            _ => OpenError::Contradiction { name, offset: 0, after },
+        })?;
+        log.last_time_known = true;
+    }
+    Ok(())
 }
 
 fn open_scanner<'f, F: Files>(files: &'f F, header: SegmentHeader, log: &Log) -> Result<Scanner<'f, F>, OpenError> {
@@ -235,16 +273,16 @@ fn read_sealed<F: Files>(
     files: &F,
     header: SegmentHeader,
     next: &SegmentHeader,
-    log: &mut Log,
+    replay: &mut Replay,
 ) -> Result<Option<Segment<F>>, OpenError> {
     let name = Name::Segment(header.number);
-    let mut scanner = open_scanner(files, header, log)?;
+    let mut scanner = open_scanner(files, header, &replay.log)?;
     while scanner.end < next.previous_end {
         let offset = scanner.start();
         match scanner.step()? {
-            Step::Batch(batch, records) => apply(log, header.number, &batch, records)?,
+            Step::Batch(batch, records) => replay.apply(header.number, &batch, records)?,
             Step::End(_) => {
-                let (first, last) = (log.last.index.next(), next.last.index);
+                let (first, last) = (replay.log.last.index.next(), next.last.index);
                 return Err(OpenError::Damaged { name, offset, first, last });
             }
         }
@@ -258,36 +296,48 @@ fn read_sealed<F: Files>(
 }
 
 /// Reads the last segment, up to where its good batches end.
-fn read_last<F: Files>(scanner: &mut Scanner<'_, F>, log: &mut Log) -> Result<Tail, OpenError> {
+fn read_last<F: Files>(scanner: &mut Scanner<'_, F>, replay: &mut Replay) -> Result<Tail, OpenError> {
     let number = scanner.header.number;
     loop {
         match scanner.step()? {
-            Step::Batch(batch, records) => apply(log, number, &batch, records)?,
+            Step::Batch(batch, records) => replay.apply(number, &batch, records)?,
             Step::End(tail) => return Ok(tail),
         }
     }
 }
 
-/// Does again what the batch did when it was saved.
-fn apply(log: &mut Log, segment: u64, batch: &BatchHeader, records: &[u8]) -> Result<(), OpenError> {
-    let (name, offset, after) = (Name::Segment(segment), batch.offset, log.last);
-    let contradiction = OpenError::Contradiction { name, offset, after };
-    if !log.holds(batch.previous) || !hard_state_follows(log.hard_state, batch.hard_state) {
-        return Err(contradiction);
+impl Replay {
+    /// Does again what the batch did when it was saved.
+    fn apply(&mut self, segment: u64, batch: &BatchHeader, records: &[u8]) -> Result<(), OpenError> {
+        let (name, offset, after) = (Name::Segment(segment), batch.offset, self.log.last);
+        let contradiction = OpenError::Contradiction { name, offset, after };
+        let log = &mut self.log;
+        let cuts_before = self.began_before && batch.previous.index < log.base.index;
+        if !hard_state_follows(log.hard_state, batch.hard_state)
+            || !(batch.resets || cuts_before || log.holds(batch.previous))
+        {
+            return Err(contradiction);
+        }
+        if batch.resets || cuts_before {
+            // The time is known when the snapshot is.
+            log.reset(batch.previous, ClusterTime::default());
+        } else if batch.previous != log.last {
+            log.truncate(batch.previous.index);
+        }
+        if batch.resets {
+            (self.began_before, self.reset_in) = (false, Some(segment));
+        }
+        log.hard_state = batch.hard_state;
+        let first = log.last.index.next();
+        if log.push_records(records).ok() != Some(batch.entries) {
+            return Err(contradiction);
+        }
+        if batch.entries > 0 {
+            log.mark(first, segment, batch.records_offset());
+            log.cache.evict(log.last.index);
+        }
+        Ok(())
     }
-    if batch.previous != log.last {
-        log.truncate(batch.previous.index);
-    }
-    log.hard_state = batch.hard_state;
-    let first = log.last.index.next();
-    if log.push_records(records).ok() != Some(batch.entries) {
-        return Err(contradiction);
-    }
-    if batch.entries > 0 {
-        log.mark(first, segment, batch.records_offset());
-        log.cache.evict(log.last.index);
-    }
-    Ok(())
 }
 
 /// Whether a node that knew `old` may know `new` next: terms do not go down, and a vote stays for
@@ -317,14 +367,19 @@ fn judge<F: Files>(last: &Scanner<'_, F>, tail: Tail, log: &Log, options: &Optio
     Ok(Some(Cut { name, offset, bytes: through.saturating_sub(offset), after: log.last, kept, suspect }))
 }
 
-/// Removes what a start or a rotation that was cut short has left.
-fn clean_up<F: Files>(files: &F, names: &[Name]) -> Result<(), DiskError> {
-    for &name in names {
-        if matches!(name, Name::Spare | Name::Rewrite | Name::IdentityDraft) {
-            files.remove(name).map_err(DiskError::of(Operation::Remove, name))?;
-        }
+/// Removes what was cut short: a start, a rotation, a snapshot on its way, the removal of files.
+fn clean_up<F: Files>(files: &F, names: &[Name], headers: &Headers, snapshots: &Found<F>) -> Result<(), DiskError> {
+    let cut_short = |name: &&Name| matches!(name, Name::Spare | Name::Rewrite | Name::IdentityDraft | Name::Draft(_));
+    let cut_short = names.iter().filter(cut_short);
+    for &name in cut_short.chain(&headers.before).chain(&snapshots.needless) {
+        files.remove(name).map_err(DiskError::of(Operation::Remove, name))?;
     }
-    Ok(())
+    match snapshots.latest {
+        // Its name may be there only as far as one can see, if the last sync of the names failed; and what
+        // it covers may be removed from now on.
+        Some(_) => files.sync_directory().map_err(DiskError::of(Operation::Sync, Name::Lock)),
+        None => Ok(()),
+    }
 }
 
 /// Copies what is cut off to a file of its own, and removes the oldest of such files if there are

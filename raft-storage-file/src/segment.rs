@@ -29,6 +29,8 @@ pub(crate) struct BatchFrame {
     pub(crate) previous: EntryId,
     pub(crate) hard_state: HardState,
     pub(crate) entries: u32,
+    /// Whether a snapshot takes the place of the log, of which `previous` is the last entry.
+    pub(crate) resets: bool,
 }
 
 /// What the log is where a segment begins.
@@ -91,7 +93,8 @@ impl<F: Files> Segment<F> {
 
     /// Writes the last batch of this segment, which says that there is a next one.
     pub(crate) fn seal(&self, files: &F, beginning: Beginning) -> Result<(), DiskError> {
-        let frame = BatchFrame { previous: beginning.last, hard_state: beginning.hard_state, entries: 0 };
+        let frame =
+            BatchFrame { previous: beginning.last, hard_state: beginning.hard_state, entries: 0, resets: false };
         let header = self.header(frame, &[], true);
         self.write(files, &header.encode(), header.offset)
     }
@@ -134,6 +137,7 @@ impl<F: Files> Segment<F> {
             records_checksum: crc32c(0, records),
             zero_sectors: format::zero_sectors(offset.saturating_add(BATCH_HEADER_BYTES as u64), records),
             seals,
+            resets: frame.resets,
         }
     }
 

@@ -150,6 +150,8 @@ struct State {
     locked: bool,
     /// How many bytes all files together may have.
     capacity: Option<usize>,
+    /// Whether syncs that were begun on the side are not done yet.
+    syncs_held: bool,
     /// The calls since they were last forgotten, and how many there were before.
     calls: Vec<Call>,
     forgotten: usize,
@@ -177,6 +179,12 @@ impl State {
         let change = NameChange { taken, given };
         change.apply(&mut self.names);
         self.name_changes.push(change);
+    }
+
+    /// The files that may have a name after a power loss. Nothing of the others can be found then.
+    fn nameable(&self) -> BTreeSet<usize> {
+        let given = self.name_changes.iter().filter_map(|change| change.given).map(|(_, inode)| inode);
+        self.durable_names.values().copied().chain(given).collect()
     }
 
     fn inode(&mut self, number: usize) -> io::Result<&mut Inode> {
@@ -250,6 +258,13 @@ pub struct SimulatedFile {
     inode: usize,
 }
 
+/// A sync of a file of a [`Disk`] that was begun on the side.
+#[derive(Debug)]
+pub struct SimulatedSync {
+    inode: usize,
+    done: Option<io::Result<()>>,
+}
+
 /// The lock of a [`Disk`].
 #[derive(Debug)]
 pub struct SimulatedLock {
@@ -301,12 +316,20 @@ impl Disk {
         self.state().capacity = Some(bytes);
     }
 
-    /// What a power loss now would put at risk, in the order of [`Disk::after_power_loss`].
+    /// Whether syncs that are begun on the side ([`Files::begin_sync`]) from now on wait until this
+    /// is taken back. Without it they are done at once.
+    pub fn hold_syncs(&self, hold: bool) {
+        self.state().syncs_held = hold;
+    }
+
+    /// What a power loss now would put at risk, in the order of [`Disk::after_power_loss`]: nothing of files that
+    /// will have no name in any case.
     #[must_use]
     pub fn unsynced(&self) -> Vec<Unsynced> {
         let state = self.state();
         let mut unsynced = Vec::new();
-        for (number, inode) in state.inodes.iter().enumerate() {
+        let nameable = state.nameable();
+        for (number, inode) in state.inodes.iter().enumerate().filter(|(number, _)| nameable.contains(number)) {
             unsynced.extend(inode.length_dirty.then_some(Unsynced::Length { inode: number }));
             unsynced.extend(inode.unsynced_sectors().map(|sector| Unsynced::Sector { inode: number, sector }));
         }
@@ -323,7 +346,12 @@ impl Disk {
     pub fn after_power_loss(&self, mut fate: impl FnMut(Unsynced) -> Fate) -> Disk {
         let state = self.state();
         let mut inodes = Vec::with_capacity(state.inodes.len());
+        let nameable = state.nameable();
         for (number, inode) in state.inodes.iter().enumerate() {
+            if !nameable.contains(&number) {
+                inodes.push(Inode::default());
+                continue;
+            }
             let mut bytes = inode.durable.clone();
             if inode.length_dirty && fate(Unsynced::Length { inode: number }) != Fate::Lost {
                 bytes.resize(inode.bytes.len(), 0);
@@ -396,6 +424,7 @@ impl Files for Disk {
     type File = SimulatedFile;
     type Lock = SimulatedLock;
     type Zeroing = Option<io::Result<SimulatedFile>>;
+    type Syncing = SimulatedSync;
 
     fn list(&self) -> io::Result<Option<Vec<Name>>> {
         let mut state = self.state();
@@ -494,5 +523,19 @@ impl Files for Disk {
 
     fn zeroed(&self, zeroing: &mut Self::Zeroing) -> Option<io::Result<SimulatedFile>> {
         zeroing.take()
+    }
+
+    fn begin_sync(&self, file: &SimulatedFile) -> io::Result<SimulatedSync> {
+        let mut state = self.state();
+        let done = (!state.syncs_held).then(|| state.sync(file.inode));
+        Ok(SimulatedSync { inode: file.inode, done })
+    }
+
+    fn synced(&self, syncing: &mut SimulatedSync) -> Option<io::Result<()>> {
+        let mut state = self.state();
+        if syncing.done.is_none() && !state.syncs_held {
+            syncing.done = Some(state.sync(syncing.inode));
+        }
+        syncing.done.take()
     }
 }

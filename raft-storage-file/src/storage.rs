@@ -1,7 +1,7 @@
 //! [`FileStorage`]: the log in memory, and what brings it to disk.
 
 use raft_core::entry::{EntryHeader, Records};
-use raft_core::storage::{Full, HardState, ReadError, Saved, Storage, StorageMetrics};
+use raft_core::storage::{Full, HardState, ReadError, Saved, SnapshotId, Storage, StorageMetrics};
 use raft_core::types::{ClusterTime, EntryId, Index, Term};
 
 use crate::directory::Directory;
@@ -13,9 +13,12 @@ use crate::log::Log;
 use crate::options::Options;
 use crate::recovery::{Recovered, hard_state_follows};
 use crate::segment::{BatchFrame, Beginning, Segment};
+use crate::segments::{Place, Segments};
+use crate::snapshot::Snapshots;
 use crate::spare::Spare;
 
 mod open;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
@@ -37,7 +40,11 @@ pub struct Metrics {
     pub bytes: u64,
     /// New segments that were begun; each is three syncs more.
     pub rotations: u64,
-    /// Reads that had to go to the disk.
+    /// Old segments that were removed since a snapshot covers them.
+    pub segments_removed: u64,
+    /// Snapshots that became durable.
+    pub snapshots: u64,
+    /// Reads of entries that had to go to the disk.
     pub disk_reads: u64,
 }
 
@@ -57,6 +64,10 @@ pub struct FileStorage<F: Files = Directory> {
     /// Whether an empty batch stands behind the last one, or a later segment.
     witnessed: bool,
     segment: Segment<F>,
+    segments: Segments,
+    snapshots: Snapshots<F>,
+    /// The base when the last batch was saved.
+    saved_base: EntryId,
     reader: DiskReader<F>,
     buffer: Vec<u8>,
     metrics: Metrics,
@@ -70,15 +81,18 @@ pub struct FileStorage<F: Files = Directory> {
 
 impl<F: Files> FileStorage<F> {
     fn new(files: F, lock: F::Lock, identity: Identity, options: Options, recovered: Recovered<F>) -> FileStorage<F> {
-        let Recovered { log, segment, .. } = recovered;
+        let Recovered { log, segment, segments, snapshots, .. } = recovered;
         FileStorage {
             identity,
             options,
             pending_after: log.last,
             saved: Saved { hard_state: log.hard_state, through: log.last },
             witnessed: true,
+            saved_base: log.base,
             log,
             segment,
+            segments,
+            snapshots: Snapshots::new(identity.incarnation, snapshots),
             reader: DiskReader::default(),
             buffer: Vec::new(),
             metrics: Metrics::default(),
@@ -106,6 +120,7 @@ impl<F: Files> FileStorage<F> {
     pub fn is_pending(&self) -> bool {
         self.saved != Saved { hard_state: self.log.hard_state, through: self.log.last }
             || self.pending_after != self.saved.through
+            || self.snapshots.is_installing()
     }
 
     fn check(&self) -> Result<(), StorageError> {
@@ -148,7 +163,7 @@ impl<F: Files> FileStorage<F> {
 
     fn beginning(&self) -> Beginning {
         let Saved { hard_state, through } = self.saved;
-        Beginning { incarnation: self.identity.incarnation, base: self.log.base, last: through, hard_state }
+        Beginning { incarnation: self.identity.incarnation, base: self.saved_base, last: through, hard_state }
     }
 
     /// Begins the next segment if the batch does not fit into this one and the next one is ready. If
@@ -165,6 +180,7 @@ impl<F: Files> FileStorage<F> {
         }
         if let Some((file, bytes)) = self.spare.take() {
             self.segment = self.segment.next(&self.files, file, self.beginning(), bytes)?;
+            self.segments.push(Place { number: self.segment.number, after: self.saved.through.index });
             self.metrics.rotations += 1;
         }
         Ok(())
@@ -172,6 +188,8 @@ impl<F: Files> FileStorage<F> {
 
     /// Makes all that is new durable, in one write and one sync.
     fn save(&mut self) -> Result<(), StorageError> {
+        // The batch that drops the log comes when what takes its place is there.
+        let resets = self.snapshots.save_installed(&self.files)?;
         let records_bytes = self.pending().len();
         self.rotate_if_full(records_bytes)?;
         let entries = self.log.last.index.since(self.pending_after.index);
@@ -179,6 +197,7 @@ impl<F: Files> FileStorage<F> {
             previous: self.pending_after,
             hard_state: self.log.hard_state,
             entries: u32::try_from(entries).expect("4 billion records are more than may be pending"),
+            resets,
         };
         let records = self.log.cache.tail(self.pending_after.index.next());
         let offset = self.segment.append(&self.files, frame, records, &mut self.buffer)?;
@@ -188,11 +207,18 @@ impl<F: Files> FileStorage<F> {
         }
         self.pending_after = self.log.last;
         self.saved = Saved { hard_state: self.log.hard_state, through: self.log.last };
+        self.saved_base = self.log.base;
         self.log.cache.evict(self.saved.through.index);
         self.witnessed = false;
         self.metrics.syncs += 1;
         self.metrics.entries += entries;
         self.metrics.bytes += (BATCH_HEADER_BYTES + records_bytes) as u64;
+        if resets {
+            self.metrics.snapshots += 1;
+            self.segments.drop_entries();
+            self.snapshots.remove_older(&self.files)?;
+            self.remove_needless()?;
+        }
         Ok(())
     }
 }
@@ -279,6 +305,11 @@ impl<F: Files> Storage for FileStorage<F> {
             self.fail(StorageError::TruncatedBase { index: last, base: self.log.base });
             return;
         }
+        let covered = self.snapshots.latest().map_or(Index::ZERO, |latest| latest.through.index);
+        if last < covered {
+            self.fail(StorageError::TruncatedSnapshot { index: last, covered });
+            return;
+        }
         self.log.truncate(last);
         if last < self.pending_after.index {
             self.pending_after = self.log.last;
@@ -301,14 +332,60 @@ impl<F: Files> Storage for FileStorage<F> {
 
     fn flush(&mut self) -> Result<(), StorageError> {
         self.check()?;
-        if !self.is_pending() {
-            return Ok(());
+        if self.is_pending() {
+            self.save().inspect_err(|error| self.failed = Some(error.clone()))?;
         }
-        self.save().inspect_err(|error| self.failed = Some(error.clone()))
+        self.poll_snapshots().inspect_err(|error| self.failed = Some(error.clone()))
     }
 
     fn saved(&mut self) -> Result<Saved, StorageError> {
         self.check()?;
+        self.poll_snapshots().inspect_err(|error| self.failed = Some(error.clone()))?;
         Ok(self.saved)
+    }
+
+    /// A snapshot that takes the place of the log, until the next flush, included.
+    fn snapshot(&self) -> Option<SnapshotId> {
+        self.snapshots.latest()
+    }
+
+    fn read_snapshot(&mut self, offset: u64, bytes_max: usize) -> Result<&[u8], ReadError<StorageError>> {
+        self.check().map_err(ReadError::Failed)?;
+        FileStorage::<F>::read_of(&mut self.failed, self.snapshots.read(&self.files, offset, bytes_max))
+    }
+
+    fn begin_draft(&mut self) {
+        self.start_draft();
+    }
+
+    fn extend_draft(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        self.fill_draft(bytes)
+    }
+
+    fn read_draft(&mut self, offset: u64, bytes_max: usize) -> Result<&[u8], ReadError<StorageError>> {
+        self.check().map_err(ReadError::Failed)?;
+        FileStorage::<F>::read_of(&mut self.failed, self.snapshots.read_draft(&self.files, offset, bytes_max))
+    }
+
+    fn adopt_draft(&mut self, snapshot: SnapshotId) {
+        let held = self.log.holds(snapshot.through);
+        if let Err(error) = self.adopt(snapshot, held) {
+            self.fail(error);
+        }
+        if !held {
+            // Whatever the disk says to it: that is for `flush` to report.
+            self.log.reset(snapshot.through, snapshot.time);
+            self.pending_after = snapshot.through;
+        }
+    }
+
+    fn compact(&mut self, index: Index) {
+        if let Err(error) = self.compact_through(index) {
+            self.fail(error);
+        }
+    }
+
+    fn bytes_behind(&self, index: Index) -> u64 {
+        self.log.bytes_behind(index)
     }
 }

@@ -7,8 +7,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets the unexpected is to panic")]
 
+mod power;
+
 use std::collections::HashSet;
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use raft_core::entry::{EntryHeader, EntryKind};
@@ -16,6 +17,8 @@ use raft_core::storage::{HardState, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, NodeId, Term};
 use raft_storage_file::simulated::{Call, Disk, Fate};
 use raft_storage_file::{FileStorage, Identity, Options, SuspectTail};
+
+use power::{Trail, fates};
 
 /// What a log holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -168,58 +171,6 @@ fn run(disk: &Disk) -> Progress {
     }
     assert_eq!(Image::of(&mut storage), progress.acknowledged.clone().unwrap());
     progress
-}
-
-/// The fates to try for `count` things: all combinations of a few things; of many the whole, nothing,
-/// every beginning and end, every hole and every lone survivor, and a few by chance. Only nothing, the whole and
-/// every second one if it is not to be `thorough`.
-fn fates(count: usize, thorough: bool) -> Vec<Vec<Fate>> {
-    let choose = |kept: &dyn Fn(usize) -> bool| -> Vec<Fate> {
-        (0..count).map(|thing| if kept(thing) { Fate::Kept } else { Fate::Lost }).collect()
-    };
-    if !thorough {
-        let halves = [choose(&|thing| thing % 2 == 0), choose(&|thing| thing % 2 == 1)];
-        return [choose(&|_| false), choose(&|_| true)].into_iter().chain(halves).collect();
-    }
-    let mut fates = Vec::new();
-    if count <= 5 {
-        fates.extend((0..1usize << count).map(|bits| choose(&|thing| bits >> thing & 1 == 1)));
-    } else {
-        fates.extend([choose(&|_| false), choose(&|_| true)]);
-        for at in 0..count {
-            fates.push(choose(&|thing| thing < at));
-            fates.push(choose(&|thing| thing >= at));
-            fates.push(choose(&|thing| thing == at));
-            fates.push(choose(&|thing| thing != at));
-        }
-        for seed in 1..=4u64 {
-            let random = |thing: usize| (seed * 0x9e37_79b9).wrapping_mul(thing as u64 * 2 + 1) >> 7 & 1 == 1;
-            fates.push(choose(&random));
-        }
-    }
-    for at in 0..count {
-        for others in [Fate::Kept, Fate::Lost] {
-            fates.push((0..count).map(|thing| if thing == at { Fate::Garbage } else { others }).collect());
-        }
-    }
-    fates
-}
-
-/// How it came to a state, for when something is wrong with it.
-struct Trail<'a> {
-    before: Option<&'a Trail<'a>>,
-    /// The call at which the power went.
-    call: usize,
-    fates: &'a [Fate],
-}
-
-impl fmt::Display for Trail<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(before) = self.before {
-            write!(formatter, "{before}, then during the recovery ")?;
-        }
-        write!(formatter, "the power goes at call {}, and what was not synced is {:?}", self.call, self.fates)
-    }
 }
 
 #[derive(Default)]

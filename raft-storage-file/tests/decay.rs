@@ -5,11 +5,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets the unexpected is to panic")]
 
+use raft_core::crc::crc32c;
 use raft_core::entry::{EntryHeader, EntryKind};
-use raft_core::storage::{HardState, Storage};
+use raft_core::storage::{HardState, SnapshotId, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, NodeId, Term};
 use raft_storage_file::simulated::{Disk, Fate};
-use raft_storage_file::{FileStorage, Identity, Options};
+use raft_storage_file::{FileStorage, Identity, Name, Options};
 
 const SECTOR: usize = 512;
 
@@ -39,10 +40,38 @@ fn disk() -> Disk {
     disk
 }
 
+/// A log that begins with a snapshot that was received, of the same entries as the last ones of the other, and with a
+/// later snapshot of its own.
+fn disk_with_snapshots() -> Disk {
+    let disk = disk();
+    let (mut storage, _) = FileStorage::open(disk.clone(), options()).unwrap();
+    adopt(&mut storage, EntryId::new(Term(8), Index(40)));
+    storage.set_hard_state(HardState { term: Term(8), vote: None });
+    storage.flush().unwrap();
+    for index in 41..=52 {
+        let payload = [u8::try_from(index).unwrap(); 200];
+        let id = EntryId::new(Term(8), Index(index));
+        let header = EntryHeader::new(id, ClusterTime(index), EntryKind::Operation, &[&payload]).unwrap();
+        storage.append(&header, &[&payload]).unwrap();
+        storage.flush().unwrap();
+    }
+    adopt(&mut storage, EntryId::new(Term(8), Index(45)));
+    storage.witness().unwrap();
+    disk
+}
+
+fn adopt(storage: &mut FileStorage<Disk>, through: EntryId) {
+    let content: Vec<u8> = (0..200).map(|at| u8::try_from((at * 3 + through.index.0) % 251).unwrap()).collect();
+    storage.begin_draft();
+    storage.extend_draft(&content).unwrap();
+    let (time, bytes, checksum) = (ClusterTime(through.index.0), content.len() as u64, crc32c(0, &content));
+    storage.adopt_draft(SnapshotId { through, time, bytes, checksum });
+}
+
 type Image = (HardState, Vec<u8>);
 
 fn image(storage: &mut FileStorage<Disk>) -> Image {
-    let (mut next, mut bytes) = (Index::FIRST, Vec::new());
+    let (mut next, mut bytes) = (storage.base().index.next(), Vec::new());
     while next <= storage.last().index {
         let records = storage.read(next, Index(u64::MAX), 1000).unwrap();
         bytes.extend_from_slice(records.bytes());
@@ -148,4 +177,61 @@ fn a_file_cut_short_anywhere_is_found_or_harmless() {
             assert!(grown || !matches!(outcome, Outcome::Cut), "{name} cut to {length} bytes");
         }
     }
+}
+
+#[test]
+fn every_flipped_bit_of_a_snapshot_is_found() {
+    let disk = disk_with_snapshots();
+    let expected = image(&mut FileStorage::open(disk.after_power_loss(|_| Fate::Kept), options()).unwrap().0);
+    let [received, own] = [40, 45].map(|index| Name::Snapshot(EntryId::new(Term(8), Index(index))));
+    // Without its own snapshot, and after a compaction, the log begins where the only one ends.
+    let alone = disk.after_power_loss(|_| Fate::Kept);
+    alone.take(own);
+    let compacted = disk.after_power_loss(|_| Fate::Kept);
+    let (mut storage, _) = FileStorage::open(compacted.clone(), options()).unwrap();
+    storage.compact(Index(45));
+    drop(storage);
+    assert_eq!((alone.bytes(received).is_some(), compacted.bytes(received)), (true, None));
+    for bit in 0..(96 + 200) * 8 {
+        let flipped = |disk: &Disk, name| {
+            let disk = disk.after_power_loss(|_| Fate::Kept);
+            let mut bytes = disk.bytes(name).unwrap();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            disk.put(name, bytes);
+            FileStorage::open(disk, options())
+        };
+        for (disk, name) in [(&alone, received), (&compacted, own)] {
+            assert!(flipped(disk, name).is_err(), "bit {bit} of {name}, which nothing can replace");
+        }
+        let (mut storage, report) = flipped(&disk, own).unwrap();
+        assert_eq!((report.damaged_snapshot, report.snapshot.unwrap().through.index), (Some(own), Index(40)));
+        assert_eq!(image(&mut storage), expected, "bit {bit}: the older one and the log hold everything");
+        let (mut storage, report) = flipped(&disk, received).unwrap();
+        assert_eq!((report.damaged_snapshot, report.snapshot.unwrap().through.index), (None, Index(45)));
+        assert_eq!(image(&mut storage), expected);
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_log_behind_a_snapshot_is_found_or_harmless() {
+    let disk = disk_with_snapshots();
+    let expected = image(&mut FileStorage::open(disk.after_power_loss(|_| Fate::Kept), options()).unwrap().0);
+    let (mut refused, mut harmless) = (0, 0);
+    for (name, bytes) in disk.contents() {
+        let Name::Segment(_) = name else { continue };
+        let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+        for byte in 0..=end {
+            let damaged = disk.after_power_loss(|_| Fate::Kept);
+            let mut bytes = bytes.clone();
+            bytes[byte] ^= 1 << (byte % 8);
+            damaged.put(name, bytes);
+            match outcome(&damaged, &expected, &format!("byte {byte} of {name}")) {
+                Outcome::Refused => refused += 1,
+                Outcome::Whole => harmless += 1,
+                Outcome::Cut => panic!("byte {byte} of {name}: acknowledged entries are gone"),
+            }
+        }
+    }
+    println!("{refused} flipped bits found, {harmless} harmless");
+    assert!(refused > 5 * harmless);
 }

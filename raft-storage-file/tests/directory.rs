@@ -5,8 +5,9 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use raft_core::crc::crc32c;
 use raft_core::entry::{EntryHeader, EntryKind};
-use raft_core::storage::{HardState, Storage};
+use raft_core::storage::{HardState, SnapshotId, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, NodeId, Term};
 use raft_storage_file::{Directory, FileStorage, Identity, OpenError, Options};
 
@@ -48,6 +49,54 @@ fn a_log_over_many_segments_is_read_back() {
         }
         next = records.last().index.next();
     }
+}
+
+fn adopt(storage: &mut FileStorage, through: EntryId, content: &[u8]) -> SnapshotId {
+    storage.begin_draft();
+    for piece in content.chunks(3000) {
+        storage.extend_draft(piece).unwrap();
+    }
+    assert_eq!(storage.read_draft(70_000, 50_000).unwrap(), &content[70_000..120_000]);
+    let time = ClusterTime(through.index.0);
+    let id = SnapshotId { through, time, bytes: content.len() as u64, checksum: crc32c(0, content) };
+    storage.adopt_draft(id);
+    id
+}
+
+#[test]
+fn snapshots_on_real_files_are_made_received_and_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || FileStorage::open_or_create(Directory::new(folder.path()), identity(), small()).unwrap();
+    let files = |ending: &str| {
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_str().unwrap().ends_with(ending)).count()
+    };
+    let content: Vec<u8> = (0..300_000u32).map(|at| u8::try_from(at % 253).unwrap()).collect();
+    let (mut storage, _) = open();
+    for _ in 0..1000 {
+        append(&mut storage, &[9; 200]);
+        storage.flush().unwrap();
+    }
+    let own = adopt(&mut storage, EntryId::new(Term(1), Index(900)), &content);
+    storage.begin_draft();
+    while storage.snapshot().is_none() {
+        storage.saved().unwrap();
+        std::thread::yield_now();
+    }
+    storage.compact(Index(900));
+    assert_eq!((storage.snapshot(), storage.base().index), (Some(own), Index(900)));
+    assert!(files(".wal") < 5 && files(".snap") == 1 && files(".draft") == 1);
+    drop(storage);
+    let (mut storage, report) = open();
+    assert_eq!((report.snapshot, report.last.index, files(".draft")), (Some(own), Index(1000), 0));
+    assert_eq!(storage.read_snapshot(100_000, 1000).unwrap(), &content[100_000..101_000]);
+    let received = adopt(&mut storage, EntryId::new(Term(3), Index(5000)), &content[1000..]);
+    storage.flush().unwrap();
+    assert_eq!((storage.saved().unwrap().through, files(".wal"), files(".snap")), (received.through, 1, 1));
+    drop(storage);
+    let (mut storage, report) = open();
+    assert_eq!((report.snapshot, report.base, report.last), (Some(received), received.through, received.through));
+    assert_eq!(storage.read_snapshot(0, usize::MAX).unwrap(), &content[1000..]);
 }
 
 #[test]

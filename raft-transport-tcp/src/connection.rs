@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     readable: bool,
     /// The socket may take more. Likewise.
     writable: bool,
+    /// What the poll calls it, once it is registered.
+    token: Option<Token>,
     /// When something was received last, and sent.
     pub(crate) heard_at: Instant,
     pub(crate) sent_at: Instant,
@@ -60,6 +62,7 @@ impl Connection {
             output: Output::default(),
             readable: false,
             writable: false,
+            token: None,
             heard_at: now,
             sent_at: now,
         }
@@ -72,11 +75,13 @@ impl Connection {
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let Stream::Plain(stream) = &mut self.stream;
+        self.token = Some(token);
         registry.register(stream, token, Interest::READABLE | Interest::WRITABLE)
     }
 
     pub(crate) fn reregister(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let Stream::Plain(stream) = &mut self.stream;
+        self.token = Some(token);
         registry.reregister(stream, token, Interest::READABLE | Interest::WRITABLE)
     }
 
@@ -98,6 +103,11 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the poll calls it so.
+    pub(crate) fn is(&self, token: Token) -> bool {
+        self.token == Some(token)
     }
 
     /// Notes what the poll has announced.

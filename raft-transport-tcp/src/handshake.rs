@@ -4,6 +4,8 @@
 //! Bodies are postcard. A [`Hello`] begins with the bytes `RAFT` and the range of protocol
 //! versions, in that place in every version to come.
 
+use heapless::String;
+use raft_core::configuration::ADDRESS_BYTES_MAX;
 use raft_core::types::{ClusterId, Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -24,12 +26,16 @@ pub struct Identity {
     pub node: NodeId,
     /// The life of its storage.
     pub incarnation: Incarnation,
-    /// The checksum of the configuration the cluster was created with.
+    /// The checksum of the configuration the cluster was created with; 0 if the node does not know it, which is
+    /// compared with nothing: one that joined by a snapshot has never seen entry 1.
     pub configuration: u32,
 }
 
+/// Where a node listens, as `host:port`; empty if it does not say.
+pub type Address = String<ADDRESS_BYTES_MAX>;
+
 /// What who dials says first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     magic: [u8; 4],
     version_min: u8,
@@ -39,7 +45,7 @@ pub struct Hello {
 }
 
 /// Who dials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// A node of the cluster.
     Node {
@@ -47,6 +53,8 @@ pub enum Role {
         identity: Identity,
         /// Whom it wants to reach.
         wanted: NodeId,
+        /// Where it can be dialed itself, by a node that knows no other address of it.
+        address: Address,
     },
     /// A client of the cluster; of any, if it does not say which.
     Client {
@@ -91,16 +99,16 @@ pub enum Refusal {
         /// The refuser.
         node: NodeId,
     },
-    /// Not a member.
-    #[error("it does not know node {node} as a member")]
+    /// Not a member, as far as the refuser knows, and there is no place for another stranger.
+    #[error("it does not know node {node} as a member, and has no place for another stranger: try again later")]
     NotMember {
         /// The node that dialed.
         node: NodeId,
     },
     /// Two nodes with one id.
     #[error(
-        "two nodes claim to be node {node}: stop one of them. If its data was wiped or copied, \
-         it must not come back under this id"
+        "two nodes claim to be node {node}: stop one of them. If its data was wiped or copied, it must not come \
+         back under this id: remove the node from the cluster, and add it anew under a new id"
     )]
     SameId {
         /// The id.
@@ -112,6 +120,15 @@ pub enum Refusal {
     /// The first frame was no hello.
     #[error("the first bytes were no greeting of this protocol")]
     NoHello,
+    /// The configuration names another storage for this member.
+    #[error(
+        "the storage of node {node} is not the one that the cluster's configuration names: its data was wiped, \
+         copied or restored. Remove the node from the cluster, and add it anew under a new id with an empty storage"
+    )]
+    OtherStorage {
+        /// The member.
+        node: NodeId,
+    },
 }
 
 impl Hello {
@@ -138,23 +155,23 @@ impl Hello {
         postcard::from_bytes(body).map_err(|_| Refusal::NoHello)
     }
 
-    /// What node `own`, for which `is_member` knows the members, answers.
+    /// What node `own` answers, where `is_welcome` knows the members, and whether there is a place for a stranger.
     ///
     /// # Errors
     /// The first reason not to talk.
-    pub fn answer(&self, own: &Identity, is_member: impl Fn(NodeId) -> bool) -> Result<Welcome, Refusal> {
+    pub fn answer(&self, own: &Identity, is_welcome: impl Fn(NodeId) -> bool) -> Result<Welcome, Refusal> {
         let welcome = Welcome { version: PROTOCOL_VERSION, identity: *own };
         match self.role {
             Role::Client { cluster } if cluster.is_some_and(|cluster| cluster != own.cluster) => {
                 Err(Refusal::OtherCluster { cluster: own.cluster })
             }
             Role::Client { .. } => Ok(welcome),
-            Role::Node { identity, wanted } => {
+            Role::Node { identity, wanted, .. } => {
                 check_peer(own, &identity)?;
                 if wanted != own.node {
                     return Err(Refusal::OtherNode { node: own.node });
                 }
-                if !is_member(identity.node) {
+                if !is_welcome(identity.node) {
                     return Err(Refusal::NotMember { node: identity.node });
                 }
                 Ok(welcome)
@@ -184,7 +201,7 @@ fn check_peer(own: &Identity, peer: &Identity) -> Result<(), Refusal> {
     if peer.node == own.node {
         return Err(Refusal::SameId { node: own.node });
     }
-    if peer.configuration != own.configuration {
+    if peer.configuration != own.configuration && peer.configuration != 0 && own.configuration != 0 {
         return Err(Refusal::OtherConfiguration);
     }
     Ok(())
@@ -201,7 +218,8 @@ mod tests {
     }
 
     fn dial(identity: Identity, wanted: u64) -> Result<Welcome, Refusal> {
-        let hello = Hello::new(Role::Node { identity, wanted: NodeId::new(wanted).unwrap() });
+        let address = Address::try_from("host:7000").unwrap();
+        let hello = Hello::new(Role::Node { identity, wanted: NodeId::new(wanted).unwrap(), address });
         let mut buffer = [0; HANDSHAKE_BYTES_MAX];
         let body = postcard::to_slice(&hello, &mut buffer).unwrap();
         Hello::decode(body).unwrap().answer(&self::identity(1, 2, 9), |node| node.get() <= 3)
@@ -213,8 +231,24 @@ mod tests {
         assert_eq!(dial(identity(5, 1, 9), 2), Err(Refusal::OtherCluster { cluster: ClusterId(1) }));
         assert_eq!(dial(identity(1, 2, 9), 2), Err(Refusal::SameId { node: NodeId::new(2).unwrap() }));
         assert_eq!(dial(identity(1, 1, 8), 2), Err(Refusal::OtherConfiguration));
+        assert!(dial(identity(1, 1, 0), 2).is_ok(), "it has joined, and does not know");
         assert_eq!(dial(identity(1, 1, 9), 3), Err(Refusal::OtherNode { node: NodeId::new(2).unwrap() }));
         assert_eq!(dial(identity(1, 4, 9), 2), Err(Refusal::NotMember { node: NodeId::new(4).unwrap() }));
+    }
+
+    #[test]
+    fn a_hello_has_these_bytes_and_a_bound_on_its_address() {
+        let longest = str::from_utf8(&[b'x'; ADDRESS_BYTES_MAX]).unwrap();
+        let hello =
+            |address| Hello::new(Role::Node { identity: identity(1, 2, 9), wanted: NodeId::new(3).unwrap(), address });
+        let mut buffer = [0; HANDSHAKE_BYTES_MAX];
+        let body = postcard::to_slice(&hello(Address::try_from("h:7").unwrap()), &mut buffer).unwrap();
+        assert_eq!(body, b"RAFT\x01\x01\x00\x01\x02\x02\x09\x03\x03h:7");
+        let body = postcard::to_slice(&hello(Address::try_from(longest).unwrap()), &mut buffer).unwrap();
+        let at = body.len() - ADDRESS_BYTES_MAX - 1;
+        assert!(Hello::decode(body).is_ok());
+        body[at] += 1;
+        assert_eq!(Hello::decode(&buffer), Err(Refusal::NoHello), "one byte over the bound");
     }
 
     #[test]

@@ -8,6 +8,10 @@
 //! Between two nodes there are two connections, one for each direction: a node sends its messages
 //! on the one it dialed, and receives on the one it accepted. So neither has to decide which of
 //! two simultaneous dials wins.
+//!
+//! Members come and go with the cluster's configuration. A node of the cluster that this one does not know as a member,
+//! because either has not heard all of the log yet, is a stranger: it is linked too, for as long as it has something
+//! to say, and dialed back at the address its hello tells.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod frame;
@@ -25,6 +29,8 @@ mod clients;
 mod connection;
 #[cfg(feature = "std")]
 mod dial;
+#[cfg(feature = "std")]
+mod link;
 #[cfg(feature = "std")]
 pub mod network;
 #[cfg(feature = "std")]

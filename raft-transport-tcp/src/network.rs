@@ -8,18 +8,20 @@ use std::time::{Duration, Instant};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use raft_core::client::protocol::{Request, Response};
+use raft_core::configuration::ADDRESS_BYTES_MAX;
 use raft_core::transport::{ClientId, Network, Wake};
 use raft_core::types::{Millis, NodeId};
 use thiserror::Error;
 
 use crate::clients::Clients;
+use crate::handshake::Address;
 use crate::options::TcpOptions;
 use crate::peers::TcpPeers;
 use crate::pending::{Accepted, Pending};
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
-const FIRST_LINK: usize = 2;
+const FIRST_PENDING: usize = 2;
 
 /// How often connections are looked after: dialed, kept alive, given up.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
@@ -36,8 +38,10 @@ pub struct TcpNetwork {
     pending: Pending,
     clients: Clients,
     options: TcpOptions,
-    first_pending: usize,
+    /// Tokens are those of handshakes from [`FIRST_PENDING`] on, then of clients, then of links: these
+    /// come and go without a bound on their number, so nothing lies behind them.
     first_client: usize,
+    first_link: usize,
     sweep_at: Instant,
 }
 
@@ -58,6 +62,8 @@ impl TcpNetwork {
     /// # Errors
     /// [`BindError`] names the address and what is wrong with it.
     pub fn bind(options: TcpOptions) -> Result<(TcpNetwork, TcpPeers), BindError> {
+        let advertise = Address::try_from(options.advertise.as_str())
+            .map_err(|_| BindError::AdvertisedTooLong { bytes: options.advertise.len() })?;
         let mut listener = TcpListener::bind(options.listen).map_err(|source| {
             let address = options.listen;
             match source.kind() {
@@ -71,20 +77,20 @@ impl TcpNetwork {
         let waker = mio::Waker::new(poll.registry(), WAKER).map_err(BindError::Poll)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(BindError::Poll)?;
         let now = Instant::now();
-        let peers = TcpPeers::new(&options, now);
-        let first_pending = FIRST_LINK + peers.tokens();
-        let first_client = first_pending + options.handshakes_max + 1;
+        let first_client = FIRST_PENDING.saturating_add(options.handshakes_max).saturating_add(1);
+        let first_link = first_client.saturating_add(options.clients_max);
+        let peers = TcpPeers::new(&options, advertise, first_link, now);
         let network = TcpNetwork {
             poll,
             events: Events::with_capacity(1024),
             waker: TcpWaker(Arc::new(waker)),
             listener,
             acceptable: true,
-            pending: Pending::new(first_pending, &options),
+            pending: Pending::new(FIRST_PENDING, &options),
             clients: Clients::new(first_client, &options),
             options,
-            first_pending,
             first_client,
+            first_link,
             sweep_at: now,
         };
         Ok((network, peers))
@@ -104,12 +110,13 @@ impl TcpNetwork {
             match event.token().0 {
                 token if token == LISTENER.0 => self.acceptable = true,
                 token if token == WAKER.0 => {}
+                token if token >= self.first_link => peers.announce(event, now),
                 token if token >= self.first_client => self.clients.announce(token - self.first_client, event, now),
-                token if token >= self.first_pending => {
-                    let is_member = |node: NodeId| peers.is_member(node);
-                    match self.pending.announce(event, &self.options.identity, is_member, now) {
-                        Some(Accepted::Node(node, incarnation, connection)) => {
-                            peers.accept((node, incarnation), connection, (registry, FIRST_LINK), now);
+                _ => {
+                    let is_welcome = |node: NodeId| peers.is_welcome(node, now);
+                    match self.pending.announce(event, &self.options.identity, is_welcome, now) {
+                        Some(Accepted::Node(identity, address, connection)) => {
+                            peers.accept((&identity, &address), connection, registry, now);
                         }
                         Some(Accepted::Client(connection)) => {
                             self.clients.accept(connection, &self.options.identity, registry, now);
@@ -117,7 +124,6 @@ impl TcpNetwork {
                         None => {}
                     }
                 }
-                token => peers.announce(token - FIRST_LINK, event, now),
             }
         }
     }
@@ -147,7 +153,7 @@ impl TcpNetwork {
             return;
         }
         self.sweep_at = now + SWEEP_INTERVAL;
-        peers.sweep((self.poll.registry(), FIRST_LINK), now);
+        peers.sweep(self.poll.registry(), now);
         self.pending.sweep(&self.options, now);
         self.clients.sweep(now);
     }
@@ -199,6 +205,12 @@ impl Network for TcpNetwork {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BindError {
+    /// The address to tell others is over [`raft_core::configuration::ADDRESS_BYTES_MAX`].
+    #[error("the advertised address has {bytes} bytes, over the limit of {ADDRESS_BYTES_MAX}: use a shorter name")]
+    AdvertisedTooLong {
+        /// The address's bytes.
+        bytes: usize,
+    },
     /// Another program has it.
     #[error("{address} is in use by another program: stop that one, or choose another port")]
     InUse {

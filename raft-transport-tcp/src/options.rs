@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use raft_core::types::NodeId;
+use raft_core::types::{Millis, NodeId};
 
 use crate::handshake::Identity;
 
@@ -14,9 +14,13 @@ pub struct TcpOptions {
     pub listen: SocketAddr,
     /// Who this node is.
     pub identity: Identity,
-    /// The other members and where they listen, as `host:port`. Names are looked up anew at each
-    /// dial. This node itself may be among them and is passed over.
+    /// The other members and where they listen, as `host:port`. Names are looked up anew at each dial. They are the
+    /// members until the first configuration is known; from then on they say only where a member listens whose
+    /// address the configuration leaves empty. This node itself may be among them and is passed over.
     pub peers: Vec<(NodeId, String)>,
+    /// Where other nodes reach this one, as `host:port`: told to nodes that may not know it yet. If it is empty,
+    /// the address in the configuration is told.
+    pub advertise: String,
     /// Where the jitter of waits begins; should differ between nodes.
     pub seed: u64,
     /// The longest body of a frame between nodes or from a client, in bytes.
@@ -37,6 +41,16 @@ pub struct TcpOptions {
     pub keep_alive: Duration,
     /// A connection between nodes on which nothing was heard for so long is given up.
     pub silence_max: Duration,
+    /// A link to a node that was removed is kept for so long: it must still be told so, and its last
+    /// acknowledgements may be under way. Some election timeouts.
+    pub removed_grace_ms: Millis,
+    /// The nodes of the cluster that may be linked without being members as far as this node knows: those that join,
+    /// and members it has not heard of yet. If all places are taken, the stranger whose last message is the oldest
+    /// gives way once it is older than `keep_alive`. None at 0. Each may cost two connections and
+    /// `frame_bytes_max` + `peer_output_bytes_max` of memory.
+    pub strangers_max: usize,
+    /// A stranger that has sent no message for so long is let go.
+    pub stranger_idle_max: Duration,
     /// A client's connection without a request under way is closed after so long a silence.
     pub client_silence_max: Duration,
 }
@@ -45,7 +59,9 @@ impl TcpOptions {
     /// The defaults, for a node that listens at `listen` and has these peers.
     #[must_use]
     pub fn new(listen: SocketAddr, identity: Identity, peers: Vec<(NodeId, String)>) -> TcpOptions {
+        let own = peers.iter().find(|(node, _)| *node == identity.node);
         TcpOptions {
+            advertise: own.map(|(_, address)| address.clone()).unwrap_or_default(),
             listen,
             identity,
             peers,
@@ -59,6 +75,9 @@ impl TcpOptions {
             handshake_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(1),
             silence_max: Duration::from_secs(5),
+            removed_grace_ms: Millis(10_000),
+            strangers_max: 16,
+            stranger_idle_max: Duration::from_secs(30),
             client_silence_max: Duration::from_secs(600),
         }
     }

@@ -1,74 +1,47 @@
-//! The links to the other nodes: to each a connection that was dialed, to send on, and one that
-//! was accepted, to receive on.
+//! The links to the other nodes: the members, as the configuration changes them, and strangers.
 
 use std::cell::Cell;
-use std::io;
 use std::time::{Duration, Instant};
 
+use mio::Registry;
 use mio::event::Event;
-use mio::{Registry, Token};
+use raft_core::configuration::Configuration;
 use raft_core::message::Message;
 use raft_core::transport::Transport;
 use raft_core::types::{Incarnation, NodeId};
 
-use crate::backoff::Backoff;
 use crate::connection::Connection;
-use crate::dial::Lookup;
 use crate::frame::FrameKind;
-use crate::handshake::{HANDSHAKE_BYTES_MAX, Hello, Identity, Refusal, Role, Welcome};
+use crate::handshake::{Address, Identity, PROTOCOL_VERSION, Refusal, Welcome};
+use crate::link::{Incoming, Link, Outgoing, Own, Tokens};
 use crate::options::TcpOptions;
 use crate::pending::refuse;
+
+pub use crate::link::Standing;
 
 /// The links of one node. Implements [`Transport`]; driven by [`crate::network::TcpNetwork`].
 #[derive(Debug)]
 pub struct TcpPeers {
-    own: Identity,
+    own: Own,
     options: TcpOptions,
+    /// Invariant: no two of one node, none of this node, at most `strangers_max` of strangers.
     links: Vec<Link>,
+    /// The configuration that the links follow, once there is one.
+    configuration: Option<Configuration>,
+    tokens: Tokens,
     /// The link to be read next.
     turn: usize,
+    /// When was read last.
+    read_at: Instant,
 }
 
-#[derive(Debug)]
-struct Link {
-    node: NodeId,
-    address: String,
-    out: Outgoing,
-    backoff: Backoff,
-    incoming: Option<Incoming>,
-    /// The storage that the node had when it was met first in the life of this process. Another
-    /// one under the same id is a second node, or one whose data was wiped: neither may speak.
-    incarnation: Option<Incarnation>,
-    /// Why the node refused, or was refused, last; logged when it changes.
-    refusal: Option<Refusal>,
-}
-
-#[derive(Debug)]
-enum Outgoing {
-    /// To be dialed at that time.
-    Waiting(Instant),
-    LookingUp(Lookup),
-    /// The hello is sent once it is connected.
-    Connecting(Connection, Instant),
-    /// The hello was sent.
-    Greeting(Connection, Instant),
-    Established(Connection),
-}
-
-#[derive(Debug)]
-struct Incoming {
-    connection: Connection,
-    /// What has been received may hold another whole frame.
-    unread: bool,
-    /// It sent something that no correct node sends, found while only looking.
-    broken: Cell<bool>,
-}
-
-/// How the link to a peer is.
+/// How the link to a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkState {
-    /// The peer.
+    /// The node.
     pub node: NodeId,
+    /// What it is to this one.
+    pub standing: Standing,
     /// Whether messages can be sent to it.
     pub sending: bool,
     /// Whether messages can be received from it.
@@ -77,39 +50,87 @@ pub struct LinkState {
     pub refusal: Option<Refusal>,
 }
 
+/// Whether another stranger can be linked.
+enum Place {
+    Free,
+    /// If the one at this position goes.
+    Instead(usize),
+    None,
+}
+
 impl TcpPeers {
-    pub(crate) fn new(options: &TcpOptions, now: Instant) -> TcpPeers {
-        let own = options.identity;
-        let others = options.peers.iter().filter(|(node, _)| *node != own.node);
-        let links = others.map(|(node, address)| Link {
-            node: *node,
-            address: address.clone(),
-            out: Outgoing::Waiting(now),
-            backoff: Backoff::new(options.seed ^ node.get().rotate_left(32)),
-            incoming: None,
-            incarnation: None,
-            refusal: None,
-        });
-        TcpPeers { own, options: options.clone(), links: links.collect(), turn: 0 }
+    /// Links to the nodes that the options name, with tokens from `first_token` on.
+    pub(crate) fn new(options: &TcpOptions, advertise: Address, first_token: usize, now: Instant) -> TcpPeers {
+        let identity = options.identity;
+        let mut links: Vec<Link> = Vec::new();
+        for (node, address) in options.peers.iter().filter(|(node, _)| *node != identity.node) {
+            if links.iter().all(|link| link.node != *node) {
+                let mut link = Link::new(*node, Standing::Member, options.seed, now);
+                link.assign(Some(address), now);
+                links.push(link);
+            }
+        }
+        TcpPeers {
+            own: Own { identity, address: advertise },
+            options: options.clone(),
+            links,
+            configuration: None,
+            tokens: Tokens::new(first_token),
+            turn: 0,
+            read_at: now,
+        }
     }
 
-    /// How the links are.
+    /// How the links are: those to members, to nodes removed a short while ago, and to strangers.
     pub fn states(&self) -> impl Iterator<Item = LinkState> + '_ {
         self.links.iter().map(|link| LinkState {
             node: link.node,
+            standing: link.standing,
             sending: matches!(link.out, Outgoing::Established(_)),
             receiving: link.incoming.is_some(),
             refusal: link.refusal,
         })
     }
 
-    pub(crate) fn is_member(&self, node: NodeId) -> bool {
-        self.links.iter().any(|link| link.node == node)
+    fn link(&mut self, node: NodeId) -> Option<&mut Link> {
+        self.links.iter_mut().find(|link| link.node == node)
     }
 
-    /// How many tokens the links take.
-    pub(crate) fn tokens(&self) -> usize {
-        self.links.len() * 2
+    /// Whether a node may connect: it is linked already, or there is a place for a stranger.
+    pub(crate) fn is_welcome(&self, node: NodeId, now: Instant) -> bool {
+        self.links.iter().any(|link| link.node == node) || !matches!(self.stranger_place(now), Place::None)
+    }
+
+    fn stranger_place(&self, now: Instant) -> Place {
+        let strangers = self.links.iter().enumerate().filter_map(|(position, link)| match link.standing {
+            Standing::Stranger { heard_at } => Some((heard_at, position)),
+            _ => None,
+        });
+        if strangers.clone().count() < self.options.strangers_max {
+            return Place::Free;
+        }
+        match strangers.min() {
+            Some((heard_at, position)) if now.duration_since(heard_at) >= self.options.keep_alive => {
+                Place::Instead(position)
+            }
+            _ => Place::None,
+        }
+    }
+
+    /// The link to a node that connects; one that is not linked takes a stranger's place.
+    fn link_for(&mut self, node: NodeId, now: Instant) -> Option<&mut Link> {
+        if self.links.iter().all(|link| link.node != node) {
+            match self.stranger_place(now) {
+                Place::Free => {}
+                Place::Instead(position) => {
+                    self.links.swap_remove(position);
+                }
+                Place::None => return None,
+            }
+            tracing::info!(node = node.get(), "met a node of the cluster that is not known as a member");
+            self.links.push(Link::new(node, Standing::Stranger { heard_at: now }, self.options.seed, now));
+        }
+        self.link(node)
     }
 
     /// Whether something that was received has not been taken.
@@ -118,39 +139,35 @@ impl TcpPeers {
         self.links.iter().filter_map(|link| link.incoming.as_ref()).any(unread)
     }
 
-    /// Handles what the poll announced for the link token `place`.
-    pub(crate) fn announce(&mut self, place: usize, event: &Event, now: Instant) {
-        let own = self.own;
-        let Some(link) = self.links.get_mut(place / 2) else { return };
-        if place.is_multiple_of(2) {
-            link.announce_outgoing(event, &own, now);
-        } else if let Some(incoming) = &mut link.incoming {
-            incoming.connection.announce(event);
+    /// Handles what the poll announced for a token of a link. The connection it was for may be gone.
+    pub(crate) fn announce(&mut self, event: &Event, now: Instant) {
+        for link in &mut self.links {
+            link.announce(event, &self.own, now);
         }
     }
 
     /// Takes in a connection that a node has made, or refuses it.
     pub(crate) fn accept(
         &mut self,
-        (node, incarnation): (NodeId, Incarnation),
+        (peer, address): (&Identity, &Address),
         mut connection: Connection,
-        (registry, first_token): (&Registry, usize),
+        registry: &Registry,
         now: Instant,
     ) {
-        let own = self.own;
-        let Some((position, link)) = self.links.iter_mut().enumerate().find(|(_, link)| link.node == node) else {
-            return;
+        let (identity, token) = (self.own.identity, self.tokens.take());
+        let Some(link) = self.link_for(peer.node, now) else {
+            return refuse(&mut connection, Refusal::NotMember { node: peer.node }, now);
         };
-        if *link.incarnation.get_or_insert(incarnation) != incarnation {
-            let refusal = Refusal::SameId { node };
+        if let Err(refusal) = link.meet(peer.incarnation) {
             link.note(refusal);
             return refuse(&mut connection, refusal, now);
         }
-        if connection.reregister(registry, Token(first_token + position * 2 + 1)).is_err() {
+        if connection.reregister(registry, token).is_err() {
             return;
         }
-        connection.send(FrameKind::Welcome, &Welcome { version: crate::handshake::PROTOCOL_VERSION, identity: own });
+        connection.send(FrameKind::Welcome, &Welcome { version: PROTOCOL_VERSION, identity });
         if connection.write(now).is_ok() {
+            link.tell(address, now);
             // The newest connection of a node takes the place of an older one, which is dead or
             // will be: its node has dialed anew.
             link.incoming = Some(Incoming { connection, unread: true, broken: Cell::new(false) });
@@ -159,6 +176,7 @@ impl TcpPeers {
 
     /// Reads what has arrived, and gives up what is broken.
     pub(crate) fn read(&mut self, now: Instant) {
+        self.read_at = now;
         let bytes_max = self.options.frame_bytes_max + crate::frame::FRAME_HEADER_BYTES;
         for link in &mut self.links {
             if let Some(incoming) = &mut link.incoming {
@@ -173,163 +191,59 @@ impl TcpPeers {
         }
     }
 
-    /// Dials, keeps alive and gives up what is due.
-    pub(crate) fn sweep(&mut self, (registry, first_token): (&Registry, usize), now: Instant) {
-        for (position, link) in self.links.iter_mut().enumerate() {
-            link.sweep_outgoing((registry, Token(first_token + position * 2)), &self.options, now);
-            if let Some(incoming) = &mut link.incoming
-                && keep_alive(&mut incoming.connection, &self.options, now).is_err()
-            {
-                tracing::info!(node = link.node.get(), "lost the connection from a node");
-                link.incoming = None;
+    /// Dials, keeps alive, gives up what is due, and lets go of nodes that are no members.
+    pub(crate) fn sweep(&mut self, registry: &Registry, now: Instant) {
+        let grace = Duration::from_millis(self.options.removed_grace_ms.0);
+        let idle_max = self.options.stranger_idle_max;
+        self.links.retain(|link| {
+            let stays = match link.standing {
+                Standing::Member => true,
+                Standing::Removed { since } => now.duration_since(since) < grace,
+                // It is dialed back, and not beyond: else two nodes that are strangers to each other
+                // would stay linked for ever, each because of the other.
+                Standing::Stranger { heard_at } => link.incoming.is_some() && now.duration_since(heard_at) < idle_max,
+            };
+            if !stays {
+                tracing::info!(node = link.node.get(), "let go of a node that is not a member");
             }
-        }
-    }
-}
-
-/// Says that this node is alive, if nothing else was said lately.
-///
-/// # Errors
-/// The other side was silent for too long, or the connection is broken.
-fn keep_alive(connection: &mut Connection, options: &TcpOptions, now: Instant) -> io::Result<()> {
-    if now.duration_since(connection.heard_at) >= options.silence_max {
-        return Err(io::ErrorKind::TimedOut.into());
-    }
-    if now.duration_since(connection.sent_at) >= options.keep_alive && connection.output.len() == 0 {
-        connection.send_keep_alive();
-    }
-    connection.write(now)
-}
-
-impl Link {
-    fn note(&mut self, refusal: Refusal) {
-        if self.refusal.replace(refusal) != Some(refusal) {
-            tracing::error!(node = self.node.get(), address = self.address, %refusal, "no link to a node");
+            stays
+        });
+        for link in &mut self.links {
+            link.sweep((registry, &mut self.tokens), &self.options, now);
         }
     }
 
-    fn give_up(&mut self, now: Instant) {
-        self.out = Outgoing::Waiting(now + self.backoff.failed());
-    }
-
-    fn announce_outgoing(&mut self, event: &Event, own: &Identity, now: Instant) {
-        if let Outgoing::Connecting(connection, _)
-        | Outgoing::Greeting(connection, _)
-        | Outgoing::Established(connection) = &mut self.out
-        {
-            connection.announce(event);
-        }
-        if self.go_on(own, now).is_err() {
-            self.give_up(now);
-        }
-    }
-
-    /// Goes on with a connection as far as it is ready.
-    fn go_on(&mut self, own: &Identity, now: Instant) -> io::Result<()> {
-        match std::mem::replace(&mut self.out, Outgoing::Waiting(now)) {
-            Outgoing::Connecting(mut connection, since) => {
-                if !connection.connected()? {
-                    self.out = Outgoing::Connecting(connection, since);
-                    return Ok(());
+    /// Makes the links those of another configuration.
+    fn follow(&mut self, configuration: &Configuration, now: Instant) {
+        let own = self.own.identity;
+        for member in configuration.members() {
+            if member.id == own.node {
+                if self.options.advertise.is_empty() {
+                    self.own.address.clone_from(&member.address);
                 }
-                let role = Role::Node { identity: *own, wanted: self.node };
-                connection.send(FrameKind::Hello, &Hello::new(role));
-                connection.write(now)?;
-                self.out = Outgoing::Greeting(connection, since);
-            }
-            Outgoing::Greeting(mut connection, since) => {
-                connection.write(now)?;
-                connection.read(HANDSHAKE_BYTES_MAX, now)?;
-                self.out = match self.welcome(&mut connection, own)? {
-                    true => Outgoing::Established(connection),
-                    false => Outgoing::Greeting(connection, since),
-                };
-            }
-            Outgoing::Established(mut connection) => {
-                connection.write(now)?;
-                connection.read(HANDSHAKE_BYTES_MAX, now)?;
-                // Nothing but signs of life comes back here.
-                while let Some(found) = connection.take_frame(HANDSHAKE_BYTES_MAX).map_err(io::Error::other)? {
-                    if found.kind != FrameKind::KeepAlive {
-                        return Err(io::ErrorKind::InvalidData.into());
-                    }
+                if member.incarnation.is_some_and(|named| named != own.incarnation) {
+                    let refusal = Refusal::OtherStorage { node: own.node };
+                    tracing::error!(%refusal, "the other nodes will not talk to this one");
                 }
-                self.out = Outgoing::Established(connection);
+                continue;
             }
-            other => self.out = other,
-        }
-        Ok(())
-    }
-
-    /// Reads the answer to the hello; gives whether it is there and good.
-    fn welcome(&mut self, connection: &mut Connection, own: &Identity) -> io::Result<bool> {
-        let Some(found) = connection.take_frame(HANDSHAKE_BYTES_MAX).map_err(io::Error::other)? else {
-            return Ok(false);
-        };
-        let body = connection.input.body(&found);
-        let result = match found.kind {
-            FrameKind::Welcome => match postcard::from_bytes::<Welcome>(body) {
-                Ok(welcome) => self.check(own, &welcome),
-                Err(_) => return Err(io::ErrorKind::InvalidData.into()),
-            },
-            FrameKind::Refused => match postcard::from_bytes(body) {
-                Ok(refusal) => Err(refusal),
-                Err(_) => return Err(io::ErrorKind::InvalidData.into()),
-            },
-            _ => return Err(io::ErrorKind::InvalidData.into()),
-        };
-        match result {
-            Ok(()) => {
-                self.backoff.succeeded();
-                self.refusal = None;
-                tracing::info!(node = self.node.get(), address = self.address, "connected to a node");
-                Ok(true)
+            if self.links.iter().all(|link| link.node != member.id) {
+                self.links.push(Link::new(member.id, Standing::Member, self.options.seed, now));
             }
-            Err(refusal) => {
-                self.note(refusal);
-                Err(io::ErrorKind::ConnectionRefused.into())
+            let told = self.options.peers.iter().find(|(node, _)| *node == member.id);
+            let told = told.map(|(_, address)| address.as_str());
+            let address = if member.address.is_empty() { told } else { Some(member.address.as_str()) };
+            if let Some(link) = self.links.iter_mut().find(|link| link.node == member.id) {
+                link.standing = Standing::Member;
+                link.assign(address, now);
+                link.name(member.incarnation, now);
             }
         }
-    }
-
-    fn check(&mut self, own: &Identity, welcome: &Welcome) -> Result<(), Refusal> {
-        welcome.check(own, self.node)?;
-        let incarnation = welcome.identity.incarnation;
-        if *self.incarnation.get_or_insert(incarnation) == incarnation {
-            Ok(())
-        } else {
-            Err(Refusal::SameId { node: self.node })
-        }
-    }
-
-    fn sweep_outgoing(&mut self, place: (&Registry, Token), options: &TcpOptions, now: Instant) {
-        let late = |since: Instant, limit: Duration| now.duration_since(since) >= limit;
-        let result = match &mut self.out {
-            Outgoing::Waiting(at) if *at > now => return,
-            Outgoing::Waiting(_) => Lookup::begin(&self.address).map(|lookup| self.out = Outgoing::LookingUp(lookup)),
-            Outgoing::Connecting(_, since) | Outgoing::Greeting(_, since)
-                if late(*since, options.handshake_timeout) =>
-            {
-                Err(io::ErrorKind::TimedOut.into())
+        for link in &mut self.links {
+            if link.standing == Standing::Member && configuration.member(link.node).is_none() {
+                link.standing = Standing::Removed { since: now };
             }
-            Outgoing::Established(connection) => keep_alive(connection, options, now),
-            _ => Ok(()),
-        };
-        if result.and_then(|()| self.dial_found(place, now)).is_err() {
-            self.give_up(now);
         }
-    }
-
-    /// Dials, once the address is known.
-    fn dial_found(&mut self, (registry, token): (&Registry, Token), now: Instant) -> io::Result<()> {
-        if let Outgoing::LookingUp(lookup) = &self.out
-            && let Some(address) = lookup.poll()?
-        {
-            let mut connection = Connection::dial(address, now)?;
-            connection.register(registry, token)?;
-            self.out = Outgoing::Connecting(connection, now);
-        }
-        Ok(())
     }
 }
 
@@ -338,12 +252,15 @@ impl Transport for TcpPeers {
         let links = self.links.len();
         for step in 0..links {
             let position = (self.turn + step) % links;
-            let Some(Link { incoming: Some(incoming), .. }) = self.links.get_mut(position) else { continue };
+            let Some(Link { incoming: Some(incoming), standing, .. }) = self.links.get_mut(position) else { continue };
             while incoming.unread && !incoming.broken.get() {
                 match incoming.connection.take_frame(self.options.frame_bytes_max) {
                     Ok(Some(found)) if found.kind == FrameKind::KeepAlive => {}
                     Ok(Some(found)) if found.kind == FrameKind::Message => {
                         self.turn = position + 1;
+                        if let Standing::Stranger { heard_at } = standing {
+                            *heard_at = self.read_at;
+                        }
                         return self.message(position, &found);
                     }
                     Ok(None) => incoming.unread = false,
@@ -371,9 +288,7 @@ impl Transport for TcpPeers {
         {
             return;
         }
-        if let Some(Link { out: Outgoing::Established(connection), .. }) =
-            self.links.iter_mut().find(|link| link.node == message.to)
-        {
+        if let Some(Link { out: Outgoing::Established(connection), .. }) = self.link(message.to) {
             connection.output.frame(FrameKind::Message, message.bytes_max(), |into| message.encode(into).ok());
         }
     }
@@ -389,6 +304,20 @@ impl Transport for TcpPeers {
             }
         }
     }
+
+    fn configure(&mut self, configuration: &Configuration) {
+        if self.configuration.as_ref() != Some(configuration) {
+            self.follow(configuration, Instant::now());
+            self.configuration = Some(configuration.clone());
+        }
+    }
+
+    fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
+        if node == self.own.identity.node {
+            return Some(self.own.identity.incarnation);
+        }
+        self.links.iter().find(|link| link.node == node)?.incarnation
+    }
 }
 
 impl TcpPeers {
@@ -398,7 +327,7 @@ impl TcpPeers {
         let link = self.links.get(position)?;
         let incoming = link.incoming.as_ref()?;
         match Message::decode(incoming.connection.input.body(found)) {
-            Ok(message) if message.from == link.node && message.to == self.own.node => Some(message),
+            Ok(message) if message.from == link.node && message.to == self.own.identity.node => Some(message),
             bad => {
                 tracing::warn!(node = link.node.get(), error = ?bad.err(), "a node sent what is no message of it");
                 incoming.broken.set(true);

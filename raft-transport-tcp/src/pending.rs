@@ -6,16 +6,16 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
-use raft_core::types::{Incarnation, NodeId};
+use raft_core::types::NodeId;
 
 use crate::connection::Connection;
 use crate::frame::FrameKind;
-use crate::handshake::{HANDSHAKE_BYTES_MAX, Hello, Identity, Refusal, Role};
+use crate::handshake::{Address, HANDSHAKE_BYTES_MAX, Hello, Identity, Refusal, Role};
 use crate::options::TcpOptions;
 
 /// Whom a connection turned out to be from; the welcome is not sent yet.
 pub(crate) enum Accepted {
-    Node(NodeId, Incarnation, Connection),
+    Node(Identity, Address, Connection),
     Client(Connection),
 }
 
@@ -56,13 +56,13 @@ impl Pending {
         &mut self,
         event: &Event,
         own: &Identity,
-        is_member: impl Fn(NodeId) -> bool,
+        is_welcome: impl Fn(NodeId) -> bool,
         now: Instant,
     ) -> Option<Accepted> {
         let token = event.token().0;
         let connection = self.connections.get_mut(&token)?;
         connection.announce(event);
-        match greet(connection, own, is_member, now) {
+        match greet(connection, own, is_welcome, now) {
             Greeting::Unfinished => None,
             Greeting::Closed => {
                 self.connections.remove(&token);
@@ -71,7 +71,7 @@ impl Pending {
             Greeting::From(role) => {
                 let connection = self.connections.remove(&token)?;
                 Some(match role {
-                    Role::Node { identity, .. } => Accepted::Node(identity.node, identity.incarnation, connection),
+                    Role::Node { identity, address, .. } => Accepted::Node(identity, address, connection),
                     Role::Client { .. } => Accepted::Client(connection),
                 })
             }
@@ -91,7 +91,7 @@ enum Greeting {
     From(Role),
 }
 
-fn greet(connection: &mut Connection, own: &Identity, is_member: impl Fn(NodeId) -> bool, now: Instant) -> Greeting {
+fn greet(connection: &mut Connection, own: &Identity, is_welcome: impl Fn(NodeId) -> bool, now: Instant) -> Greeting {
     if connection.read(HANDSHAKE_BYTES_MAX, now).is_err() {
         return Greeting::Closed;
     }
@@ -100,7 +100,7 @@ fn greet(connection: &mut Connection, own: &Identity, is_member: impl Fn(NodeId)
         Ok(Some(found)) if found.kind == FrameKind::Hello => Hello::decode(connection.input.body(&found)),
         Ok(Some(_)) | Err(_) => Err(Refusal::NoHello),
     };
-    match answer.and_then(|hello| hello.answer(own, is_member).map(|_| hello.role)) {
+    match answer.and_then(|hello| hello.answer(own, is_welcome).map(|_| hello.role)) {
         Ok(role) => Greeting::From(role),
         Err(refusal) => {
             tracing::warn!(%refusal, "refused a connection");

@@ -57,8 +57,11 @@ pub(crate) enum Request {
         cluster: ClusterArgs,
         key: String,
         /// Take the answer of the node that is asked first, however old.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "lease")]
         stale: bool,
+        /// Let a leader with a lease answer by itself, which is as fresh while clocks keep their bound.
+        #[arg(long)]
+        lease: bool,
     },
     /// Remove a key.
     Delete {
@@ -94,6 +97,79 @@ pub(crate) enum Request {
         #[command(flatten)]
         cluster: ClusterArgs,
     },
+    /// Show the members, or change them.
+    Member {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        #[command(subcommand)]
+        request: MemberRequest,
+    },
+    /// Hand leadership over to a node, or to the one with most of the log.
+    TransferLeader {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        to: Option<NodeNumber>,
+    },
+    /// Have the first node that answers write a snapshot.
+    Snapshot {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+    },
+}
+
+/// What is asked about the members.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum MemberRequest {
+    /// Show them.
+    List,
+    /// Add nodes, which are started with `kv serve --join`. They vote once they have caught up.
+    Add {
+        /// The nodes as ID=HOST:PORT, with numbers that were never used before.
+        #[arg(required = true)]
+        members: Vec<Peer>,
+        #[command(flatten)]
+        suffrage: Suffered,
+        /// Nodes with a higher priority are preferred as leaders.
+        #[arg(long, default_value_t = 0)]
+        priority: u8,
+    },
+    /// Make voters of learners.
+    Promote {
+        #[arg(required = true)]
+        ids: Vec<NodeNumber>,
+    },
+    /// Make learners of voters.
+    Demote {
+        #[arg(required = true)]
+        ids: Vec<NodeNumber>,
+    },
+    /// Remove members, all at once. Their numbers are not to be used again.
+    Remove {
+        #[arg(required = true)]
+        ids: Vec<NodeNumber>,
+        /// Also if the cluster stands still then, since too few of the others answer.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Prefer a node as leader.
+    Prioritize { id: NodeNumber, priority: u8 },
+    /// Change the address at which a node is reached.
+    Move {
+        /// The node as ID=HOST:PORT.
+        member: Peer,
+    },
+}
+
+/// As what a node is added.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Suffered {
+    /// It receives the log and does not vote.
+    #[arg(long)]
+    pub(crate) learner: bool,
+    /// It votes, and keeps neither values nor state.
+    #[arg(long)]
+    pub(crate) witness: bool,
 }
 
 /// How a cluster is reached.
@@ -127,15 +203,26 @@ pub(crate) struct ServeArgs {
     /// The directory of this node's data; made if it does not exist.
     #[arg(long)]
     pub(crate) data: PathBuf,
-    /// Every member, this one too, as ID=HOST:PORT; the same on every node.
-    #[arg(long = "peer", required = true)]
+    /// Every member that the cluster was created with, this one too, as ID=HOST:PORT; the same on
+    /// every node.
+    #[arg(long = "peer", required_unless_present = "join", conflicts_with = "join")]
     pub(crate) peers: Vec<Peer>,
+    /// Join a cluster that runs, of which this is a member's address (HOST:PORT of its --listen).
+    /// Add the node with `kv member add` before or afterwards.
+    #[arg(long)]
+    pub(crate) join: Option<String>,
     /// The cluster's id, 32 hex digits. Left out, it is made from the members, so that nodes with
     /// the same --peer find each other; give a random one where several clusters could meet.
     #[arg(long, value_parser = hex)]
     pub(crate) cluster: Option<u128>,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    /// A snapshot is written after so many commands.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) snapshot_entries: u64,
+    /// A snapshot is written when the log has so many MiB.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
+    pub(crate) snapshot_mib: u64,
     /// A follower campaigns after so many milliseconds without a leader, or up to twice that.
     #[arg(long, default_value_t = 500)]
     pub(crate) election_timeout: u64,
@@ -163,6 +250,13 @@ pub(crate) struct LimitArgs {
     /// The seconds after which an idle session ends.
     #[arg(long, value_parser = seconds, default_value = "300")]
     pub(crate) ttl: Duration,
+    /// Leaders may answer reads by a lease of so many milliseconds; a new leader waits as long
+    /// before it commits anything. 0: never.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) lease: u64,
+    /// How much faster or slower than another's a node's clock may run, in thousandths.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..1000))]
+    pub(crate) drift: u16,
 }
 
 /// A local cluster.
@@ -191,6 +285,9 @@ pub(crate) struct DemoArgs {
     /// Where chance begins: which moments the kills come at. Random if left out.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
+    /// Afterwards replace every member of the cluster by another one, still under load.
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// Send the commands without sessions, and see what then happens to retries.
     #[arg(long)]
     pub(crate) no_sessions: bool,

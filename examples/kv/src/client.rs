@@ -12,9 +12,10 @@ use crate::command::{
     Command, Condition, Found, KEY_BYTES_MAX, Page, Query, Reply, VALUE_BYTES_MAX, decode, encode, is_key,
 };
 use crate::exit::Exit;
+use crate::operate;
 
 /// What a command came to: how to end, and what to print.
-struct Outcome {
+pub(crate) struct Outcome {
     exit: Exit,
     /// For people: standard output if it was done, standard error if not.
     text: Vec<u8>,
@@ -22,11 +23,11 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn done(text: impl Into<Vec<u8>>, json: Value) -> Outcome {
+    pub(crate) fn done(text: impl Into<Vec<u8>>, json: Value) -> Outcome {
         Outcome { exit: Exit::Done, text: text.into(), json }
     }
 
-    fn failed(exit: Exit, text: &str) -> Outcome {
+    pub(crate) fn failed(exit: Exit, text: &str) -> Outcome {
         Outcome { exit, text: text.as_bytes().to_vec(), json: json!({ "error": text }) }
     }
 }
@@ -35,7 +36,7 @@ impl Outcome {
 pub(crate) fn run(request: &Request, json: bool) -> Exit {
     let outcome = match request {
         Request::Put { cluster, key, value } => put(cluster, key, value),
-        Request::Get { cluster, key, stale } => get(cluster, key, *stale),
+        Request::Get { cluster, key, stale, lease } => get(cluster, key, freshness(*stale, *lease)),
         Request::Delete { cluster, key } => {
             write(cluster, key, &[], &Command::Delete { key, condition: Condition::Always })
         }
@@ -46,6 +47,9 @@ pub(crate) fn run(request: &Request, json: bool) -> Exit {
         }
         Request::List { cluster, prefix } => list(cluster, prefix),
         Request::Status { cluster } => status(cluster),
+        Request::Member { cluster, request } => operate::member(cluster, request),
+        Request::TransferLeader { cluster, to } => operate::transfer(cluster, to.map(|to| to.0)),
+        Request::Snapshot { cluster } => operate::snapshot(cluster),
     };
     print(&outcome, json)
 }
@@ -151,8 +155,15 @@ fn query_failed(error: &QueryError) -> Outcome {
     Outcome::failed(no(&error.0), &error.to_string())
 }
 
-fn get(cluster: &ClusterArgs, key: &str, stale: bool) -> Outcome {
-    let consistency = if stale { Consistency::Stale } else { Consistency::Linearizable };
+fn freshness(stale: bool, lease: bool) -> Consistency {
+    match (stale, lease) {
+        (true, _) => Consistency::Stale,
+        (false, true) => Consistency::Lease,
+        (false, false) => Consistency::Linearizable,
+    }
+}
+
+fn get(cluster: &ClusterArgs, key: &str, consistency: Consistency) -> Outcome {
     let mut client = match connect(cluster) {
         Ok(client) => client,
         Err(outcome) => return outcome,
@@ -262,6 +273,11 @@ pub(crate) fn status_json(endpoint: &str, status: &NodeStatus) -> Value {
         "role": status.role.as_str(),
         "term": status.term.0,
         "leader": status.leader.map(|leader| leader.get()),
+        "configuration": status.configuration.index.0,
+        "joint": status.joint,
+        "expelled": status.expelled,
+        "snapshot": status.snapshot.0,
+        "base": status.base.0,
         "last": status.last.0,
         "saved": status.saved.0,
         "commit": status.commit.0,

@@ -7,6 +7,7 @@
 //! acknowledgement.
 
 mod load;
+mod replace;
 mod tally;
 mod verdict;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use raft_client::{BlockingClient, Consistency, EngineError, NodeStatus, Options, QueryError};
+use raft_client::{BlockingClient, Consistency, EngineError, NodeStatus, OperatorError, Options, QueryError};
 use tempfile::TempDir;
 use thiserror::Error;
 
@@ -67,6 +68,16 @@ pub(crate) enum DemoError {
     Read(#[from] QueryError),
     #[error("the counters are no numbers")]
     Counters,
+    #[error("the members cannot be changed: {0}")]
+    Operator(#[from] OperatorError),
+    #[error("a member's number or address is not valid")]
+    Members,
+    #[error("the new nodes did not catch up in time")]
+    NotCaughtUp,
+    #[error("the members cannot be replaced as they should be: {0}")]
+    NotReplaced(&'static str),
+    #[error("nodes {0:?} were removed and did not end")]
+    Stays(Vec<u64>),
 }
 
 pub(crate) fn run(args: &DemoArgs, json: bool) -> Exit {
@@ -94,6 +105,9 @@ fn demonstrate(args: &DemoArgs, begin: Instant) -> Result<Verdict, DemoError> {
     let shared = Arc::new(Shared::default());
     let load = Load::start(&demo.endpoints, !args.no_sessions, &shared)?;
     demo.kill_leaders(args.kills, &shared)?;
+    if args.replace {
+        demo.replace_members(&shared)?;
+    }
     demo.wait(Duration::from_millis(CALM.start), &shared)?;
     demo.progress.say("Waiting for the last answers.");
     let done = load.finish(|| demo.look(&shared))?;
@@ -111,6 +125,7 @@ fn demonstrate(args: &DemoArgs, begin: Instant) -> Result<Verdict, DemoError> {
         seconds: begin.elapsed().as_secs_f64(),
         seed,
         replicas_agree,
+        replaced: args.replace,
         kept: None,
         tally,
     };
@@ -141,9 +156,13 @@ struct Demo {
 
 impl Demo {
     fn start(args: &DemoArgs, folder: &Path, seed: u64, interrupt: Interrupt) -> Result<Demo, DemoError> {
-        let progress = Progress::new(u64::from(args.kills) + 1);
+        let replacements = if args.replace { 4 } else { 0 };
+        let progress = Progress::new(u64::from(args.kills) + replacements + 1);
         progress.say("Starting three nodes, each a process with its own log on disk.");
-        let plan = Plan::temporary(folder, &["--log", "warn"])?;
+        // With small snapshots, so that nodes that join get one.
+        let snapshots = ["--snapshot-entries", "20000"];
+        let extra = [&["--log", "warn"][..], if args.replace { &snapshots } else { &[] }].concat();
+        let plan = Plan::temporary(folder, &extra)?;
         let endpoints = plan.endpoints();
         let cluster = Cluster::start(plan, |_| true)?;
         let watch = Watch::new(&endpoints)?;

@@ -10,6 +10,7 @@ mod exit;
 mod http;
 mod interrupt;
 mod machine;
+mod operate;
 mod processes;
 mod progress;
 mod serve;

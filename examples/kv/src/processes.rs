@@ -61,6 +61,8 @@ pub(crate) struct Place {
     pub(crate) node: u64,
     pub(crate) listen: SocketAddr,
     pub(crate) http: Option<SocketAddr>,
+    /// The member through which it joins; `None` for those the cluster is created with.
+    pub(crate) join: Option<SocketAddr>,
 }
 
 /// A cluster on this machine.
@@ -77,7 +79,8 @@ impl Plan {
     /// A cluster of three in an empty folder, on free ports, without HTTP.
     pub(crate) fn temporary(folder: &Path, extra: &[&str]) -> Result<Plan, ClusterError> {
         let addresses = free_addresses(3)?;
-        let places = (1..).zip(addresses).map(|(node, listen)| Place { node, listen, http: None }).collect();
+        let places =
+            (1..).zip(addresses).map(|(node, listen)| Place { node, listen, http: None, join: None }).collect();
         let extra = extra.iter().map(|&argument| argument.to_owned()).collect();
         Ok(Plan { cluster: random()?, folder: folder.to_path_buf(), places, extra })
     }
@@ -97,9 +100,13 @@ impl Plan {
             put("--http", http.to_string().into());
         }
         put("--data", self.data(place.node).into());
-        put("--cluster", format!("{:032x}", self.cluster).into());
-        for peer in &self.places {
-            put("--peer", format!("{}={}", peer.node, peer.listen).into());
+        if let Some(member) = place.join {
+            put("--join", member.to_string().into());
+        } else {
+            put("--cluster", format!("{:032x}", self.cluster).into());
+            for peer in self.places.iter().filter(|peer| peer.join.is_none()) {
+                put("--peer", format!("{}={}", peer.node, peer.listen).into());
+            }
         }
         arguments.extend(self.extra.iter().map(Into::into));
         arguments
@@ -157,6 +164,8 @@ pub(crate) struct Cluster {
     plan: Plan,
     /// In the order of the plan's places; `None` for nodes that do not run, or not in a process of theirs.
     running: Vec<Option<Process>>,
+    /// Nodes that are removed, and so end by themselves.
+    leaving: Vec<u64>,
 }
 
 impl Cluster {
@@ -164,7 +173,7 @@ impl Cluster {
     pub(crate) fn start(plan: Plan, wanted: impl Fn(u64) -> bool) -> Result<Cluster, ClusterError> {
         let folder = |source| ClusterError::Folder { path: plan.folder.display().to_string(), source };
         fs::create_dir_all(&plan.folder).map_err(folder)?;
-        let mut cluster = Cluster { running: Vec::new(), plan };
+        let mut cluster = Cluster { running: Vec::new(), leaving: Vec::new(), plan };
         for place in cluster.plan.places.clone() {
             let process = if wanted(place.node) { Some(cluster.plan.spawn(&place)?) } else { None };
             cluster.running.push(process);
@@ -178,6 +187,35 @@ impl Cluster {
             *slot = Some(self.plan.spawn(place)?);
         }
         Ok(())
+    }
+
+    /// Starts a process for a node that joins, and gives its address.
+    pub(crate) fn add(&mut self, node: u64) -> Result<SocketAddr, ClusterError> {
+        let members = self.plan.places.iter().filter(|place| !self.leaving.contains(&place.node));
+        let join = members.map(|place| place.listen).next();
+        let listen = free_addresses(1)?.first().copied().ok_or(ClusterError::NoPorts)?;
+        let place = Place { node, listen, http: None, join };
+        self.running.push(Some(self.plan.spawn(&place)?));
+        self.plan.places.push(place);
+        Ok(listen)
+    }
+
+    /// A node is about to be removed from the cluster, and will end by itself.
+    pub(crate) fn let_go(&mut self, node: u64) {
+        self.leaving.push(node);
+    }
+
+    /// Whether such a node has ended.
+    pub(crate) fn has_gone(&mut self, node: u64) -> bool {
+        let place = self.plan.places.iter().position(|place| place.node == node);
+        let Some(slot) = place.and_then(|place| self.running.get_mut(place)) else { return true };
+        slot.as_mut().is_none_or(|process| !matches!(process.child.try_wait(), Ok(None)))
+    }
+
+    /// Where the nodes are reached that belong to the cluster.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        let members = self.plan.places.iter().filter(|place| !self.leaving.contains(&place.node));
+        members.map(|place| place.listen.to_string()).collect()
     }
 
     /// Kills the node at a place with SIGKILL.
@@ -196,7 +234,7 @@ impl Cluster {
     /// A node that has ended by itself: its place, and why.
     pub(crate) fn dead(&mut self) -> Result<Option<(usize, ClusterError)>, ClusterError> {
         for (at, (slot, place)) in self.running.iter_mut().zip(&self.plan.places).enumerate() {
-            let Some(process) = slot else { continue };
+            let Some(process) = slot.as_mut().filter(|_| !self.leaving.contains(&place.node)) else { continue };
             if let Some(status) = process.child.try_wait()? {
                 let why = self.plan.last_words(place.node, process.log_from);
                 *slot = None;

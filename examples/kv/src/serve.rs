@@ -4,10 +4,12 @@ use std::error::Error;
 use std::io::{self, IsTerminal, Read, Write};
 use std::time::Duration;
 
-use raft_core::configuration::{Configuration, Member};
+use raft_client::{OperatorClient, OperatorError};
+use raft_core::configuration::{Configuration, Lease, Member};
 use raft_core::raft::config::Config;
 use raft_core::session::limits::SessionLimits;
-use raft_core::types::{ClusterId, Incarnation, Millis, NodeId};
+use raft_core::storage::Storage;
+use raft_core::types::{ClusterId, EntryId, Incarnation, Millis, NodeId};
 use raft_node::{Handle, Node, NodeOptions, SystemClock, start};
 use raft_storage_file::{Directory, FileStorage, Identity, OpenError, StorageError};
 use raft_transport_tcp::handshake;
@@ -25,6 +27,8 @@ use crate::machine::Store;
 
 /// How long HTTP requests may take to end once the node has stopped.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
+/// How long the member is asked that a node joins through.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) type KvNode = Node<StorageError, io::Error>;
 
@@ -37,6 +41,8 @@ pub(crate) enum ServeError {
     NotMember(NodeId),
     #[error("the data in {directory} cannot be used: {source}")]
     Open { directory: String, source: OpenError },
+    #[error("cannot learn about the cluster from {member}: {source}; name a member that runs with --join")]
+    Join { member: String, source: Box<OperatorError> },
     #[error("cannot listen: {0}")]
     Bind(#[from] BindError),
     #[error("cannot serve HTTP at {address}: {source}; choose another address with --http")]
@@ -93,7 +99,85 @@ pub(crate) fn configuration(args: &ServeArgs) -> Result<Configuration, raft_core
     for peer in &args.peers {
         members.push(Member::voter(peer.id, &peer.address)?);
     }
-    Configuration::new(cluster, limits, members)
+    let configuration = Configuration::new(cluster, limits, members)?;
+    if args.limits.lease == 0 {
+        return Ok(configuration);
+    }
+    configuration.with_lease(Lease { duration: Millis(args.limits.lease), drift_per_mille: args.limits.drift })
+}
+
+/// What a node begins with: its data, and what it is given if that is new.
+struct Beginning {
+    storage: FileStorage,
+    create: Option<Configuration>,
+    join: Option<Configuration>,
+    /// The checksum of the configuration that the cluster was created with; 0 if it is not known.
+    digest: u32,
+    /// The members that are known before the log has been read.
+    peers: Vec<(NodeId, String)>,
+}
+
+/// Opens the data of a member that the cluster is created with, or makes it.
+fn created(args: &ServeArgs) -> Result<Beginning, ServeError> {
+    let configuration = configuration(args)?;
+    if configuration.member(args.id.0).is_none() {
+        return Err(ServeError::NotMember(args.id.0));
+    }
+    let identity = Identity { cluster: configuration.cluster(), node: args.id.0, incarnation: incarnation()? };
+    let opened = FileStorage::open_or_create(Directory::new(&args.data), identity, Default::default());
+    let (storage, report) = opened.map_err(|source| not_opened(args, source))?;
+    tracing::info!(directory = %args.data.display(), %report, "opened the log");
+    let peers = args.peers.iter().map(|peer| (peer.id, peer.address.clone())).collect();
+    Ok(Beginning { storage, digest: configuration.digest()?, create: Some(configuration), join: None, peers })
+}
+
+/// Opens the data of a node that has joined a cluster, or makes it for one that is to join.
+fn joining(args: &ServeArgs, member: &str) -> Result<Beginning, ServeError> {
+    let directory = || Directory::new(&args.data);
+    let ask = || {
+        let client = OperatorClient::new(vec![member.to_owned()], JOIN_TIMEOUT);
+        let failed = |source| ServeError::Join { member: member.to_owned(), source: Box::new(source) };
+        client.members().map(|(_, configuration)| configuration).map_err(failed)
+    };
+    let (storage, join) = match FileStorage::open(directory(), Default::default()) {
+        Ok((storage, report)) => {
+            tracing::info!(directory = %args.data.display(), %report, "opened the log");
+            // A node that was stopped before it got anything knows no more than a new one.
+            let join = if storage.last() == EntryId::ZERO { Some(ask()?) } else { None };
+            (storage, join)
+        }
+        Err(OpenError::NotCreated | OpenError::CreationUnfinished) => {
+            let configuration = ask()?;
+            let identity = Identity { cluster: configuration.cluster(), node: args.id.0, incarnation: incarnation()? };
+            let (storage, _) = FileStorage::create(directory(), identity, Default::default())
+                .map_err(|source| not_opened(args, source))?;
+            (storage, Some(configuration))
+        }
+        Err(source) => return Err(not_opened(args, source)),
+    };
+    let found = storage.identity().node;
+    if found != args.id.0 {
+        let source = OpenError::WrongNode { expected: args.id.0, found };
+        return Err(not_opened(args, source));
+    }
+    let known = join.iter().flat_map(|configuration| configuration.members());
+    let peers = known.map(|member| (member.id, member.address.to_string())).collect();
+    Ok(Beginning { storage, create: None, join, digest: 0, peers })
+}
+
+/// Where the others reach this node: as the list of members says, or where it listens.
+fn advertised(args: &ServeArgs) -> String {
+    let own = args.peers.iter().find(|peer| peer.id == args.id.0);
+    own.map_or_else(|| args.listen.to_string(), |peer| peer.address.clone())
+}
+
+fn not_opened(args: &ServeArgs, source: OpenError) -> ServeError {
+    ServeError::Open { directory: args.data.display().to_string(), source }
+}
+
+fn incarnation() -> io::Result<Incarnation> {
+    let random = || getrandom::u64().map_err(|_| io::Error::other("it gives no random numbers"));
+    Ok(Incarnation((u128::from(random()?) << 64) | u128::from(random()?)))
 }
 
 /// The id of the cluster that has these members: equal on all of them, in whatever order they are
@@ -108,36 +192,27 @@ fn cluster_of(peers: &[Peer]) -> u128 {
 /// Starts the node that the arguments describe.
 pub(crate) fn launch(args: &ServeArgs) -> Result<KvNode, ServeError> {
     let id = args.id.0;
-    let configuration = configuration(args)?;
-    if configuration.member(id).is_none() {
-        return Err(ServeError::NotMember(id));
-    }
-    let incarnation = getrandom::u64().and_then(|high| Ok((high, getrandom::u64()?)));
-    let (high, low) = incarnation.map_err(|_| io::Error::other("it gives no random numbers"))?;
-    let identity = Identity {
-        cluster: configuration.cluster(),
-        node: id,
-        incarnation: Incarnation((u128::from(high) << 64) | u128::from(low)),
+    let Beginning { storage, create, join, digest, peers } = match &args.join {
+        Some(member) => joining(args, member)?,
+        None => created(args)?,
     };
-    let directory = args.data.display().to_string();
-    let (storage, report) = FileStorage::open_or_create(Directory::new(&args.data), identity, Default::default())
-        .map_err(|source| ServeError::Open { directory: directory.clone(), source })?;
-    tracing::info!(directory, %report, "opened the log");
-    let identity = handshake::Identity {
-        cluster: configuration.cluster(),
-        node: id,
-        incarnation: storage.identity().incarnation,
-        configuration: configuration.digest()?,
-    };
-    let peers = args.peers.iter().map(|peer| (peer.id, peer.address.clone())).collect();
-    let (network, peers) =
-        TcpNetwork::bind(TcpOptions { seed: high, ..TcpOptions::new(args.listen, identity, peers) })?;
+    let Identity { cluster, incarnation, .. } = storage.identity();
+    let identity = handshake::Identity { cluster, node: id, incarnation, configuration: digest };
+    let seed = getrandom::u64().map_err(|_| io::Error::other("it gives no random numbers"))?;
+    let (network, peers) = TcpNetwork::bind(TcpOptions {
+        seed,
+        // Who does not know this node as a member yet can still answer it.
+        advertise: advertised(args),
+        ..TcpOptions::new(args.listen, identity, peers)
+    })?;
     let raft = Config {
         election_timeout: Millis(args.election_timeout),
         heartbeat_interval: Millis(args.heartbeat),
+        snapshot_after_entries: args.snapshot_entries,
+        snapshot_after_bytes: args.snapshot_mib.saturating_mul(1 << 20),
         ..Config::default()
     };
-    let options = NodeOptions { raft, create: Some(configuration), ..NodeOptions::new(id) };
+    let options = NodeOptions { raft, create, join, ..NodeOptions::new(id) };
     let node = start(options, storage, network, peers, Store::default(), SystemClock::new())
         .map_err(|error| ServeError::Start(with_causes(&error)))?;
     tracing::info!(node = id.get(), listen = %args.listen, "serving");

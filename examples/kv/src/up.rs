@@ -101,8 +101,12 @@ fn places(args: &UpArgs) -> Result<Vec<Place>, UpError> {
         return Err(UpError::Ports { port, http_port, nodes });
     }
     let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let place =
-        |step: u16| Place { node: u64::from(step) + 1, listen: at(port + step), http: Some(at(http_port + step)) };
+    let place = |step: u16| Place {
+        node: u64::from(step) + 1,
+        listen: at(port + step),
+        http: Some(at(http_port + step)),
+        join: None,
+    };
     Ok((0..nodes).map(place).collect())
 }
 

@@ -52,6 +52,19 @@ fn acknowledged_commands_are_counted_once_though_leaders_are_killed() {
 }
 
 #[test]
+fn every_member_is_replaced_under_load_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["demo", "--kills", "1", "--replace", "--seed", "3", "--json"];
+    let output = kv().args(arguments).env("TMPDIR", folder.path()).output().unwrap();
+    let verdict = last_line(&output);
+    assert_eq!(verdict["exactly_once"], true, "{verdict}");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(verdict["acknowledged"], verdict["counted"]);
+    assert!(verdict["replaced"] == true && verdict["replicas_agree"] == true, "{verdict}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
 fn an_interrupted_demo_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let mut demo = kv();

@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 
 use raft_core::client::attempts::Attempts;
 use raft_core::client::pace::{Jitter, Pace};
-use raft_core::client::protocol::{Consistency, NotExecuted, Request, Response, ResponseBody};
+use raft_core::client::protocol::{Consistency, NotExecuted, Request, RequestBody, Response, ResponseBody};
 use raft_core::client::route::Route;
 use raft_core::client::session::Token;
+use raft_core::configuration::Configuration;
 use raft_core::message::ProposeError;
 use raft_core::types::{Instant, Millis};
 
@@ -94,6 +95,8 @@ struct Sent {
 enum Owner {
     Session(Place, Token),
     Request(Place, u32),
+    /// The engine's own question for the members.
+    Members,
 }
 
 impl Dispatch {
@@ -192,6 +195,7 @@ impl Dispatch {
         match sent.owner {
             Owner::Session(session, token) => self.session_responded(now, session, token, &response.body),
             Owner::Request(request, attempt) => self.request_responded(now, request, attempt, &response.body),
+            Owner::Members => self.learn_members(&response.body),
         }
     }
 
@@ -203,7 +207,7 @@ impl Dispatch {
         match *body {
             ResponseBody::Outcome(_) | ResponseBody::Answer(_) => self.route.answered(endpoint),
             ResponseBody::NotExecuted {
-                reason: NotExecuted::Refused(ProposeError::NotLeader { .. }),
+                reason: NotExecuted::Refused(ProposeError::NotLeader { .. } | ProposeError::Transferring { .. }),
                 leader_address,
             } => {
                 let leader = self.endpoint(leader_address);
@@ -214,6 +218,25 @@ impl Dispatch {
                 self.route.failed(endpoint, now, &self.pace, &mut self.jitter);
             }
             _ => {}
+        }
+    }
+
+    /// Asks a node that was just reached who the members are: those that were given may all be
+    /// replaced by others in time.
+    pub(super) fn ask_members(&mut self, now: Instant, endpoint: usize, links: &mut Links) {
+        self.transmit(now, endpoint, Owner::Members, links, |_, id| {
+            Some(Request { id: id.into(), forward: false, body: RequestBody::Members })
+        });
+    }
+
+    fn learn_members(&mut self, body: &ResponseBody<'_>) {
+        // A node of an older version does not know the question.
+        if let ResponseBody::Members { configuration, .. } = body
+            && let Ok(configuration) = Configuration::decode(configuration.0)
+        {
+            for member in configuration.members() {
+                self.endpoint(&member.address);
+            }
         }
     }
 
@@ -241,6 +264,7 @@ impl Dispatch {
             match sent.owner {
                 Owner::Session(session, token) => self.session_lost(now, session, token),
                 Owner::Request(request, attempt) => self.request_lost(now, request, attempt),
+                Owner::Members => {}
             }
         }
         self.status_failed(endpoint);
@@ -277,7 +301,7 @@ impl Dispatch {
         let place = self.sent.insert(Sent { endpoint, owner });
         let sent = request(self, place).is_some_and(|request| links.send(now, endpoint, &request));
         if sent {
-            self.stats.sent += 1;
+            self.stats.sent += u64::from(!matches!(owner, Owner::Members));
         } else {
             self.sent.remove(place);
         }

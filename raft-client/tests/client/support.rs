@@ -139,6 +139,7 @@ impl Service {
 }
 
 fn serve(node: usize, mut stream: TcpStream, state: &Mutex<State>) {
+    stream.set_nodelay(true).unwrap();
     let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
     let own = identity(node);
     loop {
@@ -181,6 +182,14 @@ fn identity(node: usize) -> Identity {
 
 /// Gives whether the connection goes on.
 fn answer(node: usize, request: &Request<'_>, state: &mut State, stream: &mut TcpStream) -> bool {
+    if request.body == RequestBody::Members {
+        // As a node of an older version does, which no test counts.
+        let reason = NotExecuted::Unsupported;
+        let body = ResponseBody::NotExecuted { reason, leader_address: "" };
+        let mut bytes = [0; 64];
+        let length = Response { id: request.id, body }.encode(&mut bytes).unwrap();
+        return write(stream, FrameKind::Response, &bytes[..length]);
+    }
     let turn = (state.script)(node, request);
     let address = state.addresses[state.leader].clone();
     let mut kept = Vec::new();

@@ -15,8 +15,8 @@ use crate::types::{Incarnation, NodeId};
 /// One change of the members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberChange {
-    /// A new member: a [`Suffrage::Learner`], or one that is to vote: a [`Suffrage::Joining`], which
-    /// does so when it has caught up, or a [`Suffrage::Witness`].
+    /// A new member: a [`Suffrage::Learner`], or one that is to vote when it has caught up: a
+    /// [`Suffrage::Joining`] or a [`Suffrage::JoiningWitness`] (which is what a witness is added as).
     Add(Member),
     /// A learner is to become a voter, at once if it has caught up, and else as soon as it has.
     Promote(NodeId),
@@ -70,6 +70,9 @@ pub enum ChangeError {
     /// Nobody would vote, or only witnesses.
     #[error("the last voter cannot go; add another one first")]
     LastVoter,
+    /// Too few voters could lead.
+    #[error("as many voters would be witnesses as not, or more; add voters that can lead first")]
+    TooManyWitnesses,
     /// A witness has no state to go on with as something else.
     #[error("node {id} is a witness and stays one; remove it and add a new node")]
     Witness {
@@ -121,19 +124,21 @@ impl Configuration {
             return Err(ChangeError::UnderWay);
         }
         let mut next = self.clone();
+        for member in &mut next.members {
+            member.outgoing_voter = member.votes();
+        }
         for change in changes {
             next.make(change, &caught_up)?;
         }
         next.members.sort_unstable_by_key(|member| member.id);
-        let votes = |configuration: &Configuration, id| configuration.member(id).is_some_and(Member::votes);
-        let touched = next.members.iter().any(|member| member.votes() != votes(self, member.id));
-        if touched {
+        if next.members.iter().all(|member| member.votes() == member.outgoing_voter) {
             for member in &mut next.members {
-                member.outgoing_voter = votes(self, member.id);
+                member.outgoing_voter = false;
             }
         }
         next.check().map_err(|error| match error {
             ConfigurationError::NoVoter => ChangeError::LastVoter,
+            ConfigurationError::TooManyWitnesses => ChangeError::TooManyWitnesses,
             other => unreachable!("members are added once and leave only as voters: {other}"),
         })?;
         Ok(next)
@@ -149,6 +154,8 @@ impl Configuration {
                     Suffrage::Learner | Suffrage::Joining if caught_up(*id) => Suffrage::Voter,
                     Suffrage::Learner => Suffrage::Joining,
                     Suffrage::Joining | Suffrage::Voter => return Err(ChangeError::Unchanged { id: *id }),
+                    Suffrage::JoiningWitness if caught_up(*id) => Suffrage::Witness,
+                    Suffrage::JoiningWitness => return Err(ChangeError::Unchanged { id: *id }),
                     Suffrage::Witness => return Err(ChangeError::Witness { id: *id }),
                     Suffrage::Leaving | Suffrage::LeavingWitness => return Err(ChangeError::NotMember { id: *id }),
                 };
@@ -158,7 +165,7 @@ impl Configuration {
                 member.suffrage = match member.suffrage {
                     Suffrage::Voter | Suffrage::Joining => Suffrage::Learner,
                     Suffrage::Learner => return Err(ChangeError::Unchanged { id: *id }),
-                    Suffrage::Witness => return Err(ChangeError::Witness { id: *id }),
+                    Suffrage::Witness | Suffrage::JoiningWitness => return Err(ChangeError::Witness { id: *id }),
                     Suffrage::Leaving | Suffrage::LeavingWitness => return Err(ChangeError::NotMember { id: *id }),
                 };
             }
@@ -178,14 +185,16 @@ impl Configuration {
         if self.member(id).is_some() {
             return Err(ChangeError::AlreadyMember { id });
         }
-        match member.suffrage {
-            Suffrage::Learner | Suffrage::Joining | Suffrage::Witness => {}
+        let suffrage = match member.suffrage {
+            Suffrage::Learner | Suffrage::Joining | Suffrage::JoiningWitness => member.suffrage,
+            // Until it has caught up, its vote could only be missed.
+            Suffrage::Witness => Suffrage::JoiningWitness,
             Suffrage::Voter | Suffrage::Leaving | Suffrage::LeavingWitness => {
                 return Err(ChangeError::NotCaughtUp { id });
             }
-        }
+        };
         let most = u32::try_from(super::MEMBERS_MAX).unwrap_or(u32::MAX);
-        let member = Member { outgoing_voter: false, ..member.clone() };
+        let member = Member { outgoing_voter: false, suffrage, ..member.clone() };
         self.members.push(member).map_err(|_| ChangeError::TooManyMembers { most })
     }
 
@@ -196,7 +205,11 @@ impl Configuration {
             // It still votes in the configuration being left.
             Suffrage::Voter => member.suffrage = Suffrage::Leaving,
             Suffrage::Witness => member.suffrage = Suffrage::LeavingWitness,
-            Suffrage::Learner | Suffrage::Joining => self.members.retain(|member| member.id != id),
+            // One that the same call made a learner still votes there, too.
+            Suffrage::Learner | Suffrage::Joining if member.outgoing_voter => member.suffrage = Suffrage::Leaving,
+            Suffrage::Learner | Suffrage::Joining | Suffrage::JoiningWitness => {
+                self.members.retain(|member| member.id != id);
+            }
         }
         Ok(())
     }
@@ -272,6 +285,14 @@ mod tests {
     }
 
     #[test]
+    fn a_voter_that_is_demoted_and_removed_at_once_votes_until_the_second_step() {
+        let old = voters(ClusterId(1), 2).unwrap();
+        let joint = change(&old, &[MemberChange::Demote(id(1)), MemberChange::Remove(id(1))]).unwrap();
+        assert_eq!(shape(&joint), [(1, Suffrage::Leaving, true), (2, Suffrage::Voter, true)]);
+        assert_eq!(shape(&joint.leave()), [(2, Suffrage::Voter, false)]);
+    }
+
+    #[test]
     fn changes_that_make_no_sense_are_refused_by_name() {
         let old = voters(ClusterId(1), 2).unwrap();
         let refuse = |changes: &[MemberChange]| change(&old, changes).unwrap_err();
@@ -283,12 +304,15 @@ mod tests {
         assert_eq!(refuse(&twice), ChangeError::NotMember { id: id(1) });
         let all = [MemberChange::Remove(id(1)), MemberChange::Remove(id(2))];
         assert_eq!(refuse(&all), ChangeError::LastVoter);
-        let only_a_witness = [add(3, Suffrage::Witness), MemberChange::Remove(id(1)), MemberChange::Demote(id(2))];
-        assert_eq!(refuse(&only_a_witness), ChangeError::LastVoter);
+        let nobody = [add(3, Suffrage::Witness), MemberChange::Remove(id(1)), MemberChange::Demote(id(2))];
+        assert_eq!(refuse(&nobody), ChangeError::LastVoter);
         let many: Vec<_> = (3..20).map(|node| add(node, Suffrage::Learner)).collect();
         assert_eq!(refuse(&many), ChangeError::TooManyMembers { most: 16 });
-        let witness = change(&old, &[add(3, Suffrage::Witness)]).unwrap().leave();
+        let joining = change(&old, &[add(3, Suffrage::Witness)]).unwrap();
+        assert_eq!(joining.member(id(3)).unwrap().suffrage, Suffrage::JoiningWitness);
+        let witness = change(&joining, &[MemberChange::Promote(id(3))]).unwrap().leave();
         assert_eq!(change(&witness, &[MemberChange::Promote(id(3))]), Err(ChangeError::Witness { id: id(3) }));
+        assert_eq!(change(&witness, &[MemberChange::Remove(id(1))]), Err(ChangeError::TooManyWitnesses));
     }
 
     #[test]

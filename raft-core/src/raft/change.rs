@@ -140,7 +140,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
 
     /// Makes voters of the learners that are to become such and have caught up.
     pub(super) fn promote_joining(&mut self) {
-        let wanted = |peer: &&Peer| peer.suffrage == Suffrage::Joining && self.has_caught_up(peer.id);
+        let joins = |peer: &Peer| matches!(peer.suffrage, Suffrage::Joining | Suffrage::JoiningWitness);
+        let wanted = |peer: &&Peer| joins(peer) && self.has_caught_up(peer.id);
         let ready = self.membership.peers().iter().filter(wanted);
         let changes: heapless::Vec<MemberChange, NODES> = ready.map(|peer| MemberChange::Promote(peer.id)).collect();
         if !changes.is_empty() {

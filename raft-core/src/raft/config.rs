@@ -35,7 +35,9 @@ pub struct Config {
     /// votes nor campaigns, and nothing it acknowledges counts, until a leader of a later term than
     /// that of its start has brought its log beyond this entry.
     pub suspect_through: Option<Index>,
-    /// A snapshot is made when so many entries were applied since the last one.
+    /// A snapshot is made when so many entries were applied since the last one; while a follower is
+    /// being sent that, only when it were four times as many. So a follower that needs longer than
+    /// these take for a snapshot never gets one whole: then the log must be given more room.
     pub snapshot_after_entries: u64,
     /// A snapshot is made when the log behind the last one has so many bytes.
     pub snapshot_after_bytes: u64,

@@ -5,7 +5,7 @@ use crate::entry::EntryKind;
 use crate::message::Round;
 use crate::raft::clock::ClusterClock;
 use crate::raft::event::{Event, Expulsion, StepDown};
-use crate::raft::membership::Peer;
+use crate::raft::membership::{Membership, Peer};
 use crate::raft::progress::{Progress, Uncommitted};
 use crate::raft::role::{Election, Follower, Leader, LeaseMark, Role};
 use crate::raft::{Raft, Reply};
@@ -25,9 +25,13 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         self.role = Role::Follower(Follower { election_at, leader: None });
     }
 
-    /// Whether this node may stand for election: as a voter, with entries to lead with.
+    /// Whether this node may stand for election: as a voter, with entries to lead with. One that a
+    /// change leaves out which is not known to be committed may, though its own vote does not count:
+    /// it may be the only one that has the change (dissertation, section 4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
-        self.expelled.is_none() && self.suspect.is_none() && self.membership.find(self.id).is_some_and(Peer::may_lead)
+        let votes = |membership: &Membership<NODES>| membership.find(self.id).is_some_and(Peer::may_lead);
+        let left_out = self.membership.entry.index > self.commit && self.previous.as_ref().is_some_and(votes);
+        self.expelled.is_none() && self.suspect.is_none() && (votes(&self.membership) || left_out)
     }
 
     /// Whether this node's vote means something: it remembers all it ever acknowledged. Whether it
@@ -93,8 +97,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     }
 
     fn with_own_vote(&self, mut votes: [Option<bool>; NODES]) -> [Option<bool>; NODES] {
-        let own = self.membership.position(self.id).and_then(|position| votes.get_mut(position));
-        *own.expect("only a member campaigns") = Some(true);
+        if let Some(own) = self.membership.position(self.id).and_then(|position| votes.get_mut(position)) {
+            *own = Some(true);
+        }
         votes
     }
 
@@ -211,13 +216,18 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// Takes note that this node takes part in nothing any more, if the one who says so can know.
     pub(super) fn on_expelled(&mut self, from: NodeId, reason: Expulsion) {
         let holds = match reason {
-            Expulsion::Removed { by } => by.index > self.membership.entry.index,
+            Expulsion::Removed { by } => {
+                let known = self.membership.entry;
+                by.index > known.index || (by == known && self.membership.find(self.id).is_none())
+            }
             // What is committed here may have been compacted, and was not forgotten.
             Expulsion::Forgot { acknowledged: EntryId { term, index } } => {
                 index > self.commit && self.storage.term(index) != Some(term)
             }
         };
-        if holds && self.membership.find(from).is_some() && self.expelled.is_none() {
+        // A node whose storage was wiped knows no members: but it hears who leads.
+        let can_know = self.membership.find(from).is_some() || self.leader() == Some(from);
+        if holds && can_know && self.expelled.is_none() {
             self.expelled = Some(reason);
             self.tell(Event::Expelled { reason });
             self.follow_term(self.term(), StepDown::Removed);

@@ -51,6 +51,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             suspect,
             elections_won: _,
             events: _,
+            patience: _,
         } = self;
         let limits = Limits {
             now: *now,

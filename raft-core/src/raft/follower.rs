@@ -54,6 +54,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         if entry != self.configured && entry.index <= self.commit {
             self.configured = entry;
             self.tell(Event::ConfigurationCommitted { entry, joint: self.membership.is_joint() });
+            if !matches!(self.role, Role::Leader(_)) {
+                self.notice_removal();
+            }
         }
     }
 
@@ -76,13 +79,15 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         if let Some(Expulsion::Removed { .. }) = self.expelled {
             self.expelled = None; // It was added again.
         }
-        let (now, election_at) = (self.now, self.election_timeout());
+        let now = self.now;
         match &mut self.role {
-            Role::Follower(Follower { election_at: at, leader: Some(following) }) => {
-                *at = election_at;
+            Role::Follower(Follower { election_at, leader: Some(following) }) => {
+                *election_at = now.after(self.patience);
                 following.heard_at = now;
             }
             _ => {
+                let election_at = self.election_timeout();
+                self.patience = election_at.since(now);
                 let mut following = Following::new(from, now);
                 // Reads begun under this leader before it was lost sight of go on.
                 following.read_wanted = (self.last_ticket_term == term).then_some(self.last_ticket);
@@ -96,6 +101,16 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// Appends those of `entries`, which follow `previous`, that are not there; drops what
     /// contradicts them, and nothing else. Gives the last index that is then known to match.
     fn take_entries(&mut self, previous: Index, entries: Records<'_>) -> Result<Index, StepError> {
+        let new = entries.first().index == self.storage.last().index.next();
+        if new && entries.headers().all(|header| header.kind != EntryKind::Configuration) {
+            // If there is no room for some of them, the leader sends those again.
+            let _ = self.storage.append_records(entries);
+            let last = self.storage.last().index;
+            if last > previous {
+                self.taken_at = self.now;
+            }
+            return Ok(last);
+        }
         let mut matched = previous;
         for entry in entries.iter() {
             let header = &entry.header;

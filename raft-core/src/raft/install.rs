@@ -149,7 +149,6 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         assert_eq!(self.storage.last(), through, "the snapshot has taken the place of the log");
         self.membership = membership;
         self.previous = None;
-        self.configured = EntryId::ZERO;
         self.commit_to(through.index);
         self.restore = true;
         self.taken_at = self.now;

@@ -57,6 +57,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn append_as_leader(&mut self, kind: EntryKind, parts: &[&[u8]]) -> Result<EntryId, ProposeError> {
         let (term, now) = (self.term(), self.now);
         let Role::Leader(leader) = &mut self.role else {
@@ -135,7 +136,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             let event = Event::SnapshotSent { to: from, matched: follower.matched };
             self.tell(event);
         }
-        if news {
+        if news && matched > self.commit {
             self.advance_commit();
         }
         self.confirm_reads();
@@ -228,6 +229,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             self.tell(Event::DiskStalled { unsaved_for: now.since(since) });
             if let Some(to) = self.best_successor(|_, _| true) {
                 self.begin_transfer(to, TransferReason::DiskStalled);
+            } else if let Role::Leader(leader) = &mut self.role {
+                // Not to be told with each heartbeat.
+                leader.hand_over_at = now.after(self.config.election_timeout);
             }
             return;
         }

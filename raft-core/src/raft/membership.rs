@@ -25,7 +25,7 @@ impl Peer {
 
     /// Whether it keeps entries without their payloads.
     pub(crate) fn is_witness(&self) -> bool {
-        matches!(self.suffrage, Suffrage::Witness | Suffrage::LeavingWitness)
+        matches!(self.suffrage, Suffrage::Witness | Suffrage::LeavingWitness | Suffrage::JoiningWitness)
     }
 
     /// Whether it may campaign. One that is leaving may: until the new configuration is committed,

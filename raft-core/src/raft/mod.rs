@@ -41,7 +41,7 @@ use crate::raft::progress::{Progress, ProgressState};
 use crate::raft::role::{Follower, Following, Role};
 use crate::random::Random;
 use crate::storage::{HardState, Saved, Storage};
-use crate::types::{ClusterId, EntryId, Index, Instant, NodeId, Term};
+use crate::types::{ClusterId, EntryId, Index, Instant, Millis, NodeId, Term};
 
 pub use change::ChangeMembersError;
 pub use read::{ReadId, ReadState};
@@ -94,6 +94,8 @@ pub struct Raft<S, const NODES: usize> {
     lease: Option<Lease>,
     now: Instant,
     random: Random,
+    /// The election timeout drawn last: one for each time this node begins to follow or campaign.
+    patience: Millis,
     saved: Saved,
     commit: Index,
     applied: Index,
@@ -194,6 +196,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             match message.body {
                 Body::Append { .. } | Body::Snapshot { .. } => self.reply(from, Reply::Outdated),
                 Body::Vote { .. } => self.reply(from, Reply::Vote { term, granted: false }),
+                // It campaigned in vain and is in a later term. What is committed stays so in that too.
+                Body::Expelled { reason: Expulsion::Removed { .. } } => return true,
                 _ => {}
             }
             return false;
@@ -201,11 +205,22 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         true
     }
 
-    /// Whether the committed configuration lacks `node`, whose log ends at `last`, before it: so it
-    /// cannot be one that was added since.
+    /// Whether the committed configuration lacks `node`, whose log ends at `last` and goes no further
+    /// than what is committed here: so it cannot be one that was added since.
     fn has_removed(&self, node: NodeId, last: EntryId) -> bool {
-        let entry = self.membership.entry;
-        self.membership.find(node).is_none() && entry.index <= self.commit && entry > last
+        let committed = EntryId::new(self.storage.term(self.commit).unwrap_or_default(), self.commit);
+        self.membership.find(node).is_none() && self.membership.entry.index <= self.commit && committed >= last
+    }
+
+    /// Takes part no more if the committed configuration lacks this node, which was a member before.
+    fn notice_removal(&mut self) {
+        let by = self.membership.entry;
+        let was_member = self.previous.as_ref().is_some_and(|previous| previous.find(self.id).is_some());
+        if was_member && by.index <= self.commit && self.membership.find(self.id).is_none() && self.expelled.is_none() {
+            let reason = Expulsion::Removed { by };
+            self.expelled = Some(reason);
+            self.tell(Event::Expelled { reason });
+        }
     }
 
     fn dispatch(&mut self, message: &Message<'_>) -> Result<(), StepError> {
@@ -259,7 +274,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             Role::Candidate(_) if self.hard_state_is_saved() => self.count_own_vote(),
             Role::Leader(_) => {
                 self.note_saved();
-                self.advance_commit();
+                if self.saved.through.index > self.commit {
+                    self.advance_commit();
+                }
                 self.confirm_reads();
             }
             _ => {}
@@ -439,6 +456,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             _ => self.election_timeout(),
         };
         self.role = Role::Follower(Follower { election_at, leader: None });
+        self.notice_removal();
     }
 
     fn following_mut(&mut self) -> Option<&mut Following> {

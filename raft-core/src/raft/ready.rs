@@ -79,34 +79,53 @@ impl<'a, S: Storage, const NODES: usize> Ready<'a, S, NODES> {
             let (_, reply) = raft.replies.swap_remove(owed);
             return Ok(Some(reply_message(reply, from, to, term)));
         }
-        let (last, position) = (raft.storage.last(), raft.membership.position(to));
+        let position = raft.membership.position(to);
         let votes = raft.membership.find(to).is_some_and(Peer::votes);
-        let (term, body) = match &mut raft.role {
-            Role::PreCandidate(election) if votes => match first_time(&mut election.asked, position) {
-                true => (term.next(), Body::PreVote { last }),
-                false => return Ok(None),
-            },
-            Role::Candidate(election) if votes => match first_time(&mut election.asked, position) {
-                true => (term, Body::Vote { last, transfer: election.transfer }),
-                false => return Ok(None),
-            },
+        let envelope = Envelope { from, to, term };
+        match &mut raft.role {
+            Role::PreCandidate(election) if votes => {
+                if !first_time(&mut election.asked, position) {
+                    return Ok(None);
+                }
+                let envelope = Envelope { term: term.next(), ..envelope };
+                Ok(Some(envelope.says(Body::PreVote { last: raft.storage.last() })))
+            }
+            Role::Candidate(election) if votes => {
+                if !first_time(&mut election.asked, position) {
+                    return Ok(None);
+                }
+                let transfer = election.transfer;
+                Ok(Some(envelope.says(Body::Vote { last: raft.storage.last(), transfer })))
+            }
             Role::Follower(Follower { leader: Some(following), .. }) if following.leader == to => {
                 let again = raft.config.election_timeout;
                 let ask_before = Instant(raft.now.0.saturating_sub(again.0));
-                // What a log that may have lost entries holds counts for nothing.
-                let durable = if raft.suspect.is_some() { Index::ZERO } else { raft.saved.through.index };
-                match tell_leader(following, durable, raft.applied, raft.now, ask_before) {
-                    Some(body) => (term, body),
-                    None => return Ok(None),
-                }
+                // What a log that may have lost entries holds counts for nothing: it acknowledges only what
+                // is committed without it, so that the rest is sent all the same.
+                let saved = raft.saved.through.index;
+                let durable = if raft.suspect.is_some() { saved.min(raft.commit) } else { saved };
+                Ok(tell_leader(following, envelope, durable, raft.applied, raft.now, ask_before))
             }
-            Role::Leader(_) => match raft.tell_follower(to, entry_bytes_max)? {
-                Some(body) => (term, body),
-                None => return Ok(None),
-            },
-            _ => return Ok(None),
-        };
-        Ok(Some(Message { from, to, term, body }))
+            Role::Leader(_) => raft.tell_follower(envelope, entry_bytes_max),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A message without what it says. Whoever finds something to say makes the whole message, in its place: a body that
+/// is moved once more is read back before its parts have been written through, and waits for that.
+#[derive(Clone, Copy)]
+pub(super) struct Envelope {
+    from: NodeId,
+    to: NodeId,
+    term: Term,
+}
+
+impl Envelope {
+    #[inline]
+    pub(super) fn says(self, body: Body<'_>) -> Message<'_> {
+        let Envelope { from, to, term } = self;
+        Message { from, to, term, body }
     }
 }
 
@@ -135,21 +154,22 @@ fn reply_message(reply: Reply, from: NodeId, to: NodeId, own: Term) -> Message<'
 /// What a follower has to tell its leader, if anything.
 fn tell_leader(
     following: &mut Following,
+    envelope: Envelope,
     saved: Index,
     applied: Index,
     now: Instant,
     ask_before: Instant,
-) -> Option<Body<'static>> {
+) -> Option<Message<'static>> {
     if let Some(Received { through, bytes, resend }) = following.received.take() {
         following.round_told = following.round;
-        return Some(Body::SnapshotReply { through, received: bytes, round: following.round, resend });
+        return Some(envelope.says(Body::SnapshotReply { through, received: bytes, round: following.round, resend }));
     }
     let matched = following.matched.min(saved);
     if following.rejected.is_some() || matched > following.matched_told || following.round > following.round_told {
         following.matched_told = following.matched_told.max(matched);
         following.round_told = following.round;
         let rejected = following.rejected.take();
-        return Some(Body::AppendReply { round: following.round, matched, rejected });
+        return Some(envelope.says(Body::AppendReply { round: following.round, matched, rejected }));
     }
     let ticket = following.read_wanted?;
     // One question at a time, and the next when the answer to the last has been reached: else reads
@@ -160,51 +180,57 @@ fn tell_leader(
         return None;
     }
     following.read_asked = Some((ticket, now));
-    Some(Body::ReadRequest { ticket })
+    Some(envelope.says(Body::ReadRequest { ticket }))
 }
 
 impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// What a leader has to tell a follower, if anything: that it is expelled, the answer to its
     /// read, that it is to lead, a part of a snapshot, entries, a new commit index, or that this
     /// node still leads.
-    fn tell_follower(&mut self, to: NodeId, entry_bytes_max: usize) -> Result<Option<Body<'_>>, S::Error> {
+    fn tell_follower(&mut self, envelope: Envelope, entry_bytes_max: usize) -> Result<Option<Message<'_>>, S::Error> {
+        let to = envelope.to;
         let Some(position) = self.membership.position(to) else { return Ok(None) };
         let last = self.storage.last().index;
         let Role::Leader(leader) = &mut self.role else { return Ok(None) };
         let round = leader.round;
         let Some(follower) = leader.followers.get_mut(position) else { return Ok(None) };
         if follower.forgot {
-            return Ok(self.tell_forgetful(position));
+            return Ok(self.tell_forgetful(envelope, position));
         }
         if let Some((ticket, index)) = follower.read_reply.take() {
-            return Ok(Some(Body::ReadReply { ticket, index }));
+            return Ok(Some(envelope.says(Body::ReadReply { ticket, index })));
         }
         if let Some(transfer) = leader.transfer.as_mut().filter(|transfer| transfer.to == to)
             && follower.matched == last
             && transfer.told.is_none_or(|told| told < round)
         {
             transfer.told = Some(round);
-            return Ok(Some(Body::Campaign));
+            return Ok(Some(envelope.says(Body::Campaign)));
         }
         let held = self.storage.term(follower.next.previous()).is_some();
         if matches!(follower.state, ProgressState::Snapshot(_)) || (!held && self.begin_snapshot(position)?) {
-            return self.next_part(position, entry_bytes_max);
+            return self.next_part(envelope, position, entry_bytes_max);
         }
-        self.next_entries(position, entry_bytes_max)
+        self.next_entries(envelope, position, entry_bytes_max)
     }
 
     /// Once in each round, a member that has lost what it had acknowledged is told so.
-    fn tell_forgetful(&mut self, position: usize) -> Option<Body<'_>> {
+    fn tell_forgetful(&mut self, envelope: Envelope, position: usize) -> Option<Message<'_>> {
         let Role::Leader(leader) = &mut self.role else { return None };
         let round = leader.round;
         let follower = leader.followers.get_mut(position).filter(|follower| follower.round_sent < round)?;
         follower.round_sent = round;
         let term = self.storage.term(follower.matched)?;
         let acknowledged = EntryId::new(term, follower.matched);
-        Some(Body::Expelled { reason: Expulsion::Forgot { acknowledged } })
+        Some(envelope.says(Body::Expelled { reason: Expulsion::Forgot { acknowledged } }))
     }
 
-    fn next_entries(&mut self, position: usize, entry_bytes_max: usize) -> Result<Option<Body<'_>>, S::Error> {
+    fn next_entries(
+        &mut self,
+        envelope: Envelope,
+        position: usize,
+        entry_bytes_max: usize,
+    ) -> Result<Option<Message<'_>>, S::Error> {
         let (last, commit) = (self.storage.last().index, self.commit);
         let witness = self.membership.peer(position).is_some_and(Peer::is_witness);
         let Role::Leader(leader) = &mut self.role else { return Ok(None) };
@@ -238,6 +264,6 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         leader.round_used = true;
         let previous = EntryId::new(previous_term, previous_index);
         let entries = if witness { entries.stripped() } else { entries };
-        Ok(Some(Body::Append { previous, commit, round, entries }))
+        Ok(Some(envelope.says(Body::Append { previous, commit, round, entries })))
     }
 }

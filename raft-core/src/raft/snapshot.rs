@@ -2,9 +2,10 @@
 //! in parts, of which a bounded number of bytes is under way, and which it can ask for again.
 
 use crate::crc::crc32c;
-use crate::message::{Body, Round};
+use crate::message::{Body, Message, Round};
 use crate::raft::event::Event;
 use crate::raft::progress::ProgressState;
+use crate::raft::ready::Envelope;
 use crate::raft::role::Role;
 use crate::raft::{Raft, StepError};
 use crate::snapshot::{HEAD_BYTES, Head};
@@ -42,7 +43,12 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
 
     /// The next part for the follower at `position`, if it may be sent; an empty one if it must be
     /// heard from.
-    pub(super) fn next_part(&mut self, position: usize, bytes_max: usize) -> Result<Option<Body<'_>>, S::Error> {
+    pub(super) fn next_part(
+        &mut self,
+        envelope: Envelope,
+        position: usize,
+        bytes_max: usize,
+    ) -> Result<Option<Message<'_>>, S::Error> {
         let latest = self.storage.snapshot().map(|snapshot| snapshot.through);
         let Role::Leader(leader) = &self.role else { return Ok(None) };
         let Some(follower) = leader.followers.get(position) else { return Ok(None) };
@@ -70,7 +76,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         sending.sent = sending.sent.saturating_add(data.len() as u64);
         follower.round_sent = round;
         leader.round_used = true;
-        Ok(Some(Body::Snapshot { snapshot, offset, round, data: Bytes(data) }))
+        Ok(Some(envelope.says(Body::Snapshot { snapshot, offset, round, data: Bytes(data) })))
     }
 
     pub(super) fn on_snapshot_reply(

@@ -71,7 +71,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         }
         let mut random = Random::new(config.seed);
         let last_ticket = ReadTicket(random.next() >> 1);
-        let election_at = now.after(random.timeout(config.election_timeout));
+        let patience = random.timeout(config.election_timeout);
+        let election_at = now.after(patience);
         let snapshot = storage.snapshot();
         let raft = Raft {
             id,
@@ -82,6 +83,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             previous,
             now,
             random,
+            patience,
             saved,
             // Every member begins with entry 1, so that it is committed without a leader.
             commit: snapshot.map_or(Index::FIRST.min(storage.last().index), |snapshot| snapshot.through.index),

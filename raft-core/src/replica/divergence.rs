@@ -132,7 +132,9 @@ where
         if core.raft.term_start().is_none_or(|start| applied < start) {
             return;
         }
-        let has_state = |member: &&Member| !member.is_leaving() && member.suffrage != Suffrage::Witness;
+        let has_state = |member: &&Member| {
+            !member.is_leaving() && !matches!(member.suffrage, Suffrage::Witness | Suffrage::JoiningWitness)
+        };
         let replicas = core.configuration.members().iter().filter(has_state).count();
         // Refused, it is proposed again at the next poll.
         if let Some((check, digest)) = core.checks.verdict(replicas) {

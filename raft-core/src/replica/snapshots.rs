@@ -92,8 +92,9 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
             entries >= self.config.snapshot_after_entries.saturating_mul(times)
                 || storage.bytes_behind(latest) >= self.config.snapshot_after_bytes.saturating_mul(times)
         };
-        // A follower that is being sent the latest one would have to begin anew.
-        self.snapshot_wanted || over(2) || (over(1) && !self.raft.sends_snapshot())
+        // A follower that is being sent the latest one would have to begin anew. But the log does not
+        // grow for ever for the sake of one that takes too long.
+        self.snapshot_wanted || over(4) || (over(1) && !self.raft.sends_snapshot())
     }
 
     fn make_snapshot(&mut self) -> Result<(), PollError<S::Error>> {

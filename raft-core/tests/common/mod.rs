@@ -118,7 +118,15 @@ impl Image {
 impl DeferredLog {
     /// The log of a member of a new cluster: durable, and its syncs complete at once.
     pub(crate) fn new(configuration: &Configuration) -> DeferredLog {
-        let mut log = DeferredLog {
+        let mut log = DeferredLog::blank();
+        configuration::bootstrap(&mut log, configuration).unwrap();
+        log.flush().unwrap();
+        log
+    }
+
+    /// The log of a node that is yet to join a cluster.
+    pub(crate) fn blank() -> DeferredLog {
+        DeferredLog {
             view: Image::default(),
             durable: Image::default(),
             changes: VecDeque::new(),
@@ -128,10 +136,7 @@ impl DeferredLog {
             allowed: Rc::default(),
             deferred: false,
             entries_max: usize::MAX,
-        };
-        configuration::bootstrap(&mut log, configuration).unwrap();
-        log.flush().unwrap();
-        log
+        }
     }
 
     /// The oldest sync under way completes; gives whether there was one.

@@ -75,7 +75,8 @@ impl MemoryHub {
     }
 }
 
-/// The links of one node.
+/// The links of one node. The hub knows every node that has joined it by its id, member or not: so nothing is made of a
+/// configuration here, and as there is no handshake, nobody's incarnation is met.
 #[derive(Debug)]
 pub struct MemoryPeers {
     node: NodeId,

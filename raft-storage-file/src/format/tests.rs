@@ -1,4 +1,5 @@
-use raft_core::types::{Index, Term};
+use raft_core::storage::SnapshotId;
+use raft_core::types::{ClusterTime, Index, Term};
 
 use super::*;
 
@@ -20,6 +21,12 @@ fn segment_header() -> SegmentHeader {
     }
 }
 
+fn snapshot_header() -> SnapshotHeader {
+    let through = EntryId::new(Term(5), Index(900));
+    let id = SnapshotId { through, time: ClusterTime(0x0a0b), bytes: 1000, checksum: 0x0102_0304 };
+    SnapshotHeader { incarnation: Incarnation(0x0405), id }
+}
+
 fn batch_header() -> BatchHeader {
     BatchHeader {
         records_bytes: 34,
@@ -33,6 +40,7 @@ fn batch_header() -> BatchHeader {
         records_checksum: 0x0102_0304,
         zero_sectors: 0,
         seals: false,
+        resets: false,
     }
 }
 
@@ -60,16 +68,25 @@ fn golden_vectors() {
         "8000000000000000 0100000000000000 0900000000000000 0500000000000000",
         "0000000000000000 ddccbbaa04030201 0000000000000000",
     ];
+    let snapshot_bytes = [
+        "52414654534e4150 0100000000000000 0504000000000000 0000000000000000",
+        "0500000000000000 8403000000000000 0b0a000000000000 e803000000000000",
+        "0403020100000000 0000000000000000 0000000000000000 000000001b073dd5",
+    ];
     assert_eq!(hex(&identity().encode()), identity_bytes);
     assert_eq!(hex(&segment_header().encode()), segment_bytes);
     assert_eq!(hex(&batch_header().encode()), batch_bytes);
+    assert_eq!(hex(&snapshot_header().encode()), snapshot_bytes);
 }
 
 #[test]
 fn headers_are_read_as_they_were_written() {
     assert_eq!(Identity::decode(&identity().encode()), Ok(identity()));
     assert_eq!(SegmentHeader::decode(&segment_header().encode()), Ok(segment_header()));
-    for header in [batch_header(), BatchHeader { seals: true, entries: 0, records_bytes: 0, ..batch_header() }] {
+    assert_eq!(SnapshotHeader::decode(&snapshot_header().encode()), Ok(snapshot_header()));
+    let empty = BatchHeader { entries: 0, records_bytes: 0, ..batch_header() };
+    let resets = BatchHeader { resets: true, ..batch_header() };
+    for header in [batch_header(), resets, BatchHeader { seals: true, ..empty }] {
         assert_eq!(BatchHeader::decode(&header.encode()), Some(header));
     }
 }
@@ -85,6 +102,11 @@ fn every_flipped_bit_is_found() {
         let mut bytes = segment_header().encode();
         bytes[bit / 8] ^= 1 << (bit % 8);
         assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::Damaged));
+    }
+    for bit in 0..SNAPSHOT_HEADER_BYTES * 8 {
+        let mut bytes = snapshot_header().encode();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(SnapshotHeader::decode(&bytes), Err(HeaderError::Damaged));
     }
     for bit in 0..BATCH_HEADER_BYTES * 8 {
         let mut bytes = batch_header().encode();

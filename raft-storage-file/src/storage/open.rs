@@ -86,7 +86,7 @@ impl<F: Files> FileStorage<F> {
         options.check()?;
         let names = list(&files)?;
         if !names.contains(&Name::Identity) {
-            let segments = names.iter().any(|name| matches!(name, Name::Segment(_)));
+            let segments = names.iter().any(|name| matches!(name, Name::Segment(_) | Name::Snapshot(_)));
             // Not even the lock is made in a directory that may be none of ours.
             return Err(match (names.contains(&Name::IdentityDraft), segments) {
                 (true, _) if may_create(&files, &names)? => OpenError::CreationUnfinished,
@@ -142,7 +142,8 @@ fn read_identity<F: Files>(files: &F) -> Result<Identity, OpenError> {
 /// Whether a directory without an identity is empty, or holds no more than a creation that was cut
 /// short: the draft of an identity, and at most a first segment without a batch.
 fn may_create<F: Files>(files: &F, names: &[Name]) -> Result<bool, DiskError> {
-    let segments: Vec<Name> = names.iter().copied().filter(|name| matches!(name, Name::Segment(_))).collect();
+    let ours = |name: &Name| matches!(name, Name::Segment(_) | Name::Snapshot(_));
+    let segments: Vec<Name> = names.iter().copied().filter(ours).collect();
     match segments.as_slice() {
         [] => Ok(true),
         [name @ Name::Segment(1)] if names.contains(&Name::IdentityDraft) => {

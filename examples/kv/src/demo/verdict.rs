@@ -18,6 +18,8 @@ pub(crate) struct Verdict {
     pub(crate) sessions: bool,
     /// Whether all nodes came to hold the same counters.
     pub(crate) replicas_agree: bool,
+    /// Whether every member was replaced.
+    pub(crate) replaced: bool,
     pub(crate) kills: u64,
     /// Terms in which somebody was seen to lead.
     pub(crate) elections: u64,
@@ -53,6 +55,7 @@ impl Verdict {
             "unknown": self.tally.unknown,
             "refused": self.refused,
             "kills": self.kills,
+            "replaced": self.replaced,
             "elections": self.elections,
             "retries": self.retries,
             "replayed": self.replayed,
@@ -93,11 +96,14 @@ impl Verdict {
     }
 
     fn words(&self) -> String {
-        let times = match self.kills {
+        let mut times = match self.kills {
             0 => "No leader was killed".to_owned(),
             1 => "The leader was killed once".to_owned(),
             kills => format!("The leader was killed {kills} times"),
         };
+        if self.replaced {
+            times.push_str(", every member was replaced");
+        }
         let Tally { lost, duplicated, .. } = self.tally;
         if self.exactly_once() && self.sessions {
             format!(

@@ -35,6 +35,7 @@ pub(crate) struct ReadOptions {
 enum ConsistencyName {
     #[default]
     Linearizable,
+    Lease,
     Stale,
 }
 
@@ -42,6 +43,7 @@ impl From<ConsistencyName> for Consistency {
     fn from(name: ConsistencyName) -> Consistency {
         match name {
             ConsistencyName::Linearizable => Consistency::Linearizable,
+            ConsistencyName::Lease => Consistency::Lease,
             ConsistencyName::Stale => Consistency::Stale,
         }
     }

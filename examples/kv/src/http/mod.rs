@@ -2,6 +2,7 @@
 
 mod headers;
 mod keys;
+mod members;
 mod operator;
 mod problem;
 mod sessions;
@@ -74,6 +75,10 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/sessions", post(sessions::open))
         .route("/v1/sessions/{session}", axum::routing::delete(sessions::close))
         .route("/v1/sessions/{session}/keep-alive", post(sessions::keep_alive))
+        .route("/v1/members", get(members::list).post(members::add))
+        .route("/v1/members/{id}", axum::routing::patch(members::change).delete(members::remove))
+        .route("/v1/leader", post(members::transfer))
+        .route("/v1/snapshots", post(members::snapshot))
         .route("/v1/status", get(operator::status))
         .route("/healthz", get(operator::health))
         .route("/readyz", get(operator::ready))

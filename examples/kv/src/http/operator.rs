@@ -9,6 +9,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use raft_core::client::protocol::{NodeStatus, RoleName};
+use raft_core::raft::{PeerStatus, Replication};
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::client::status_json;
@@ -24,7 +26,31 @@ async fn ask(app: &App) -> Result<NodeStatus, Problem> {
 }
 
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    Ok(Json(status_json(&app.listen, &ask(&app).await?)).into_response())
+    let mut status = status_json(&app.listen, &ask(&app).await?);
+    let followers = app.handle.followers().await?;
+    if let Some(fields) = status.as_object_mut().filter(|_| !followers.is_empty()) {
+        fields.insert("followers".into(), followers.iter().map(follower_json).collect());
+    }
+    Ok(Json(status).into_response())
+}
+
+/// A follower as its leader sees it.
+fn follower_json(follower: &PeerStatus) -> Value {
+    let replication = match follower.replication {
+        Replication::Probing => json!("probing"),
+        Replication::Replicating => json!("replicating"),
+        Replication::Snapshot { received, bytes } => json!({ "snapshot": { "received": received, "bytes": bytes } }),
+        Replication::Forgot => json!("forgot"),
+        _ => json!("unknown"),
+    };
+    json!({
+        "node": follower.id.get(),
+        "matched": follower.matched.0,
+        "replication": replication,
+        "lag_entries": follower.lag_entries,
+        "lag_bytes": follower.lag_bytes,
+        "silent_ms": follower.silent_for.0,
+    })
 }
 
 /// Whether the process should be left running.

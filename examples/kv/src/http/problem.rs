@@ -25,7 +25,7 @@ impl Problem {
         Problem { status, kind, detail: detail.into(), retry_after: None }
     }
 
-    fn retry_after(self, seconds: u64) -> Problem {
+    pub(crate) fn retry_after(self, seconds: u64) -> Problem {
         Problem { retry_after: Some(seconds), ..self }
     }
 

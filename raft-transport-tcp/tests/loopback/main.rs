@@ -1,6 +1,8 @@
 //! Networks over real sockets on the loopback device.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
+mod members;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -27,9 +29,9 @@ fn identity(node: u64) -> Identity {
     Identity { cluster: ClusterId(7), node: id(node), incarnation, configuration: 1 }
 }
 
-/// Two addresses that are free now.
-fn addresses() -> [SocketAddr; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+/// Addresses that are free now.
+fn addresses<const COUNT: usize>() -> [SocketAddr; COUNT] {
+    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap())
 }
 
@@ -43,7 +45,11 @@ impl Side {
     fn new(identity: Identity, addresses: [SocketAddr; 2]) -> Side {
         let peers = vec![(id(1), addresses[0].to_string()), (id(2), addresses[1].to_string())];
         let listen = addresses[usize::try_from(identity.node.get()).unwrap() - 1];
-        let (network, peers) = TcpNetwork::bind(TcpOptions::new(listen, identity, peers)).unwrap();
+        Side::with(TcpOptions::new(listen, identity, peers))
+    }
+
+    fn with(options: TcpOptions) -> Side {
+        let (network, peers) = TcpNetwork::bind(options).unwrap();
         Side { network, peers, received: Vec::new() }
     }
 
@@ -195,7 +201,7 @@ fn echo(side: &mut Side) {
 
 #[test]
 fn many_requests_of_a_client_are_under_way_at_once() {
-    let mut side = Side::new(identity(1), addresses());
+    let mut side = Side::new(identity(1), addresses::<2>());
     let mut client = TestClient::dial(side.network.local_addr().unwrap(), Some(ClusterId(7)));
     while !client.connection.is_established() {
         echo(&mut side);
@@ -223,7 +229,7 @@ fn many_requests_of_a_client_are_under_way_at_once() {
 
 #[test]
 fn a_client_of_another_cluster_is_told_so() {
-    let mut side = Side::new(identity(1), addresses());
+    let mut side = Side::new(identity(1), addresses::<2>());
     let mut client = TestClient::dial(side.network.local_addr().unwrap(), Some(ClusterId(9)));
     let refused = loop {
         echo(&mut side);

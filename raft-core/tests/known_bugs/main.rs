@@ -4,7 +4,9 @@
 #![allow(clippy::cast_possible_truncation, reason = "the numbers in these tests are small")]
 
 #[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../common/mod.rs"]
 mod common;
+mod snapshots;
 
 use common::DeferredLog;
 use raft_core::client::protocol::RoleName;
@@ -120,6 +122,8 @@ fn known_bug_12_every_answer_of_a_higher_term_ends_a_leader() {
         Body::AppendReply { round: Round(0), matched: Index(0), rejected: None },
         Body::ReadRequest { ticket: ReadTicket(1) },
         Body::ReadReply { ticket: ReadTicket(1), index: Index(1) },
+        Body::SnapshotReply { through: entry(2, 2), received: 0, round: Round(0), resend: false },
+        Body::Campaign,
     ];
     for answer in answers {
         let mut raft = follower(3);

@@ -1,0 +1,145 @@
+//! noraft, which holds no payloads, with a ring of payloads beside each replica.
+//!
+//! Its messages are handed over by reference. A follower copies the payloads of the entries it appends straight from
+//! the leader's ring into its own. Its log takes the same room however long it is, so it is never compacted. It tells
+//! followers of a commit with the next entries or a heartbeat; one heartbeat for each turn ends it.
+
+use noraft::{Action, LogIndex, Message, Node, NodeId};
+
+use crate::work::{Cluster, Payloads, REPLICAS, Tally, Work};
+
+pub(crate) struct Noraft {
+    work: Work,
+    payloads: Payloads,
+    leader: Replica,
+    followers: Vec<Replica>,
+}
+
+struct Replica {
+    node: Node,
+    ring: Ring,
+    applied: LogIndex,
+    tally: Tally,
+}
+
+/// Payloads by their entries' indexes; the oldest make room.
+struct Ring {
+    bytes: Vec<u8>,
+    entry_bytes: usize,
+    mask: u64,
+}
+
+impl Ring {
+    fn new(work: Work) -> Ring {
+        // What the other logs have when they are compacted.
+        let entries = (work.log_entries() / 2).next_power_of_two();
+        Ring { bytes: vec![0; entries * work.entry_bytes], entry_bytes: work.entry_bytes, mask: entries as u64 - 1 }
+    }
+
+    fn place(&self, index: u64) -> std::ops::Range<usize> {
+        let start = usize::try_from(index & self.mask).expect("a ring fits into memory") * self.entry_bytes;
+        start..start + self.entry_bytes
+    }
+
+    fn put(&mut self, index: u64, payload: &[u8]) {
+        let place = self.place(index);
+        self.bytes[place].copy_from_slice(payload);
+    }
+
+    fn get(&self, index: u64) -> &[u8] {
+        &self.bytes[self.place(index)]
+    }
+}
+
+impl Noraft {
+    pub(crate) fn start(work: Work) -> Noraft {
+        let ids: Vec<_> = (0..REPLICAS as u64).map(NodeId::new).collect();
+        let replica = |&id: &NodeId| Replica {
+            node: Node::start(id),
+            ring: Ring::new(work),
+            applied: LogIndex::new(0),
+            tally: Tally::default(),
+        };
+        let mut replicas: Vec<_> = ids.iter().map(replica).collect();
+        let mut leader = replicas.remove(0);
+        leader.node.create_cluster(&ids);
+        let mut cluster = Noraft { work, payloads: Payloads::new(work), leader, followers: replicas };
+        while !cluster.leader.node.role().is_leader() || cluster.leader.node.commit_index() < LogIndex::new(2) {
+            cluster.exchange();
+        }
+        cluster.tell_commit();
+        // What led to this is not counted, so that nobody has to look which entries are commands.
+        for replica in cluster.followers.iter_mut().chain([&mut cluster.leader]) {
+            assert_eq!(replica.node.commit_index(), replica.node.log().last_position().index);
+            replica.applied = replica.node.commit_index();
+        }
+        cluster
+    }
+
+    /// Carries out what the leader asks for, and what the followers ask for because of it.
+    fn exchange(&mut self) {
+        while let Some(action) = self.leader.node.actions_mut().next() {
+            match action {
+                Action::BroadcastMessage(message) => {
+                    (0..self.followers.len()).for_each(|follower| self.deliver(follower, &message));
+                }
+                Action::SendMessage(to, message) => {
+                    let follower = self.followers.iter().position(|follower| follower.node.id() == to);
+                    self.deliver(follower.expect("messages go to members"), &message);
+                }
+                // The payloads were put into the ring when they were proposed; the rest is "durable" at once.
+                _ => {}
+            }
+        }
+    }
+
+    fn deliver(&mut self, follower: usize, message: &Message) {
+        let follower = &mut self.followers[follower];
+        follower.node.handle_message(message).expect("members say nothing wrong");
+        while let Some(action) = follower.node.actions_mut().next() {
+            match action {
+                Action::AppendLogEntries(entries) => {
+                    for index in entries.prev_position().index.get() + 1..=entries.last_position().index.get() {
+                        follower.ring.put(index, self.leader.ring.get(index));
+                    }
+                }
+                Action::SendMessage(_, message) => {
+                    self.leader.node.handle_message(&message).expect("members say nothing wrong");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn tell_commit(&mut self) {
+        self.leader.node.heartbeat();
+        self.exchange();
+    }
+}
+
+impl Cluster for Noraft {
+    fn run(&mut self, turns: u64) {
+        for _ in 0..turns {
+            for _ in 0..self.work.in_flight {
+                let position = self.leader.node.propose_command();
+                self.leader.ring.put(position.index.get(), self.payloads.next());
+            }
+            self.exchange();
+            self.tell_commit();
+            for replica in self.followers.iter_mut().chain([&mut self.leader]) {
+                replica.apply(self.work);
+                assert_eq!(replica.tally.applied(), self.payloads.proposed(), "all is applied at the end of a turn");
+            }
+        }
+    }
+}
+
+impl Replica {
+    fn apply(&mut self, work: Work) {
+        let commit = self.node.commit_index();
+        for index in self.applied.get() + 1..=commit.get() {
+            self.tally.apply(self.ring.get(index), work);
+        }
+        self.applied = commit;
+    }
+}

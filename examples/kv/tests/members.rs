@@ -1,0 +1,163 @@
+//! Members, leadership and snapshots of a cluster of real processes, by the command line and HTTP.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+
+#[allow(dead_code, reason = "other tests use the rest")]
+mod common;
+
+use std::net::TcpListener;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Cluster, PATIENCE, agent, json, kv};
+use serde_json::{Value, json as object};
+
+/// A fourth node, which joins.
+struct Fourth {
+    process: Child,
+    port: u16,
+}
+
+impl Drop for Fourth {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Fourth {
+    fn start(cluster: &Cluster, port: u16, through: &str) -> Fourth {
+        let data = cluster.folder.path().join("4");
+        let mut command = kv();
+        command.args(["serve", "--id", "4", "--log", "warn", "--join", through]).arg("--data").arg(data);
+        let process = command.args(["--listen", &format!("127.0.0.1:{port}")]).stderr(Stdio::null()).spawn().unwrap();
+        Fourth { process, port }
+    }
+
+    /// Its status, as the command line tells it, once it answers and `wanted` holds.
+    fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let endpoint = format!("127.0.0.1:{}", self.port);
+            let output = kv().args(["status", "--json", "--endpoints", &endpoint]).output().unwrap();
+            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            if wanted(&status["nodes"][0]) {
+                return status["nodes"][0].clone();
+            }
+            assert!(Instant::now() < end, "the fourth node never was as it should be: {status}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// The part of a member, as node 1 knows it; `null` if it is none.
+fn part(cluster: &Cluster, id: u64) -> Value {
+    let members = json(&mut agent().get(cluster.url(1, "/v1/members")).call().unwrap());
+    let found = members["members"].as_array().unwrap().iter().find(|member| member["id"] == id);
+    found.map_or(Value::Null, |member| member["part"].clone())
+}
+
+fn wait_for_part(cluster: &Cluster, id: u64, wanted: &Value) {
+    let end = Instant::now() + PATIENCE;
+    while part(cluster, id) != *wanted {
+        assert!(Instant::now() < end, "member {id} is never {wanted}: {}", part(cluster, id));
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn post(cluster: &Cluster, node: usize, path: &str, body: &Value) -> (u16, Value) {
+    let request = agent().post(cluster.url(node, path)).header("content-type", "application/json");
+    let mut answer = request.send(body.to_string()).unwrap();
+    (answer.status().as_u16(), json(&mut answer))
+}
+
+#[test]
+fn a_node_joins_learns_votes_survives_a_restart_and_leaves() {
+    let cluster = Cluster::start();
+    assert_eq!(cluster.kv(&["put", "greeting", "hello"]).status.code(), Some(0));
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let fourth = Fourth::start(&cluster, port, &format!("127.0.0.1:{}", cluster.ports[0]));
+
+    // By HTTP on any node, whoever leads.
+    let follower = cluster.leader() % 3 + 1;
+    let new = object!({ "id": 4, "address": address, "part": "learner" });
+    assert_eq!(post(&cluster, follower, "/v1/members", &new).0, 201);
+    let (status, problem) = post(&cluster, follower, "/v1/members", &new);
+    assert_eq!((status, problem["type"].as_str().unwrap()), (409, "urn:raft-kv:problem:unsafe-change"));
+    assert_eq!(part(&cluster, 4), "learner");
+    let commit = fourth.wait_for(|status| status["commit"].as_u64() > Some(1))["commit"].clone();
+    assert!(commit.is_number());
+
+    let promote = agent().patch(cluster.url(follower, "/v1/members/4")).header("content-type", "application/json");
+    assert_eq!(promote.send(r#"{ "part": "voter" }"#).unwrap().status(), 200);
+    wait_for_part(&cluster, 4, &"voter".into());
+
+    // It needs nobody to tell it about the cluster again.
+    drop(fourth);
+    let mut fourth = Fourth::start(&cluster, port, "127.0.0.1:1");
+    let of_fourth = format!("127.0.0.1:{port}");
+    fourth.wait_for(|status| status["leader"].is_number());
+    let read = kv().args(["get", "greeting", "--endpoints", &of_fourth]).output().unwrap();
+    assert_eq!(read.stdout, b"hello\n");
+
+    let removed = cluster.kv(&["member", "remove", "4"]);
+    assert_eq!(removed.status.code(), Some(0), "{}", String::from_utf8_lossy(&removed.stderr));
+    assert_eq!(fourth.process.wait().unwrap().code(), Some(1), "it notices, and ends");
+    assert_eq!(part(&cluster, 4), Value::Null);
+    let again = cluster.kv(&["member", "remove", "4"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("node 4 is no member"));
+}
+
+#[test]
+fn leadership_is_handed_over_and_snapshots_are_made_on_demand() {
+    let cluster = Cluster::start();
+    assert_eq!(cluster.kv(&["put", "key", "value"]).status.code(), Some(0));
+    let (leader, to) = (cluster.leader(), cluster.leader() % 3 + 1);
+    let output = cluster.kv(&["transfer-leader", &to.to_string(), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(cluster.leader(), to);
+    assert_eq!(post(&cluster, to, "/v1/leader", &object!({ "to": leader })), (200, object!({ "leader": leader })));
+    let (status, problem) = post(&cluster, to, "/v1/leader", &object!({ "to": 9 }));
+    assert_eq!((status, problem["type"].as_str().unwrap()), (409, "urn:raft-kv:problem:not-transferred"));
+
+    let status = json(&mut agent().get(cluster.url(leader, "/v1/status")).call().unwrap());
+    let followers = status["followers"].as_array().unwrap();
+    assert_eq!(followers.len(), 2, "{status}");
+    assert!(followers.iter().all(|follower| follower["replication"] == "replicating"), "{status}");
+
+    let (status, made) = post(&cluster, 2, "/v1/snapshots", &object!({}));
+    assert_eq!(status, 201);
+    assert!(made["through"].as_u64().unwrap() > 2);
+    assert_eq!(cluster.kv(&["snapshot"]).status.code(), Some(0));
+    let status = json(&mut agent().get(cluster.url(2, "/v1/status")).call().unwrap());
+    assert!(status["snapshot"].as_u64().unwrap() >= made["through"].as_u64().unwrap(), "{status}");
+    assert_eq!(cluster.kv(&["get", "key", "--lease"]).stdout, b"value\n");
+}
+
+#[test]
+fn all_nodes_come_back_from_their_snapshots_with_their_members_registered() {
+    let mut cluster = Cluster::start();
+    assert_eq!(cluster.kv(&["incr", "n", "41"]).status.code(), Some(0));
+    let end = Instant::now() + PATIENCE;
+    // Leaders write down which storage each member has, as soon as they have met it.
+    while cluster.kv(&["member", "list"]).stdout.windows(7).any(|text| text == b"not met") {
+        assert!(Instant::now() < end, "the storages are never registered");
+        thread::sleep(Duration::from_millis(20));
+    }
+    for node in 1..=3 {
+        assert_eq!(post(&cluster, node, "/v1/snapshots", &object!({})).0, 201);
+    }
+    for node in 1..=3 {
+        assert_eq!(cluster.terminate(node), Some(0));
+    }
+    (1..=3).for_each(|node| cluster.start_node(node));
+    cluster.wait_until_ready();
+    assert_eq!(cluster.kv(&["incr", "n", "1"]).stdout, b"42\n");
+}

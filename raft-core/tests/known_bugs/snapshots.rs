@@ -1,0 +1,156 @@
+//! What went wrong elsewhere when snapshots were taken in: see [`crate`].
+
+use raft_core::client::protocol::RoleName;
+use raft_core::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Member, Suffrage, voters};
+use raft_core::crc::crc32c;
+use raft_core::entry::{EntryHeader, EntryKind};
+use raft_core::message::{Body, Round};
+use raft_core::raft::StepError;
+use raft_core::raft::event::SnapshotRefusal;
+use raft_core::session::limits::SessionLimits;
+use raft_core::snapshot::Head;
+use raft_core::storage::{HardState, SnapshotId, Storage};
+use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Term};
+use raft_core::wire::Bytes;
+
+use crate::{Node, append, bodies, entry, follower, id, records, save, step};
+
+/// A snapshot through `through` whose configuration, by entry `by`, is that.
+fn snapshot(through: EntryId, by: EntryId, configuration: &Configuration) -> (SnapshotId, Vec<u8>) {
+    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+    let payload = configuration.encode(&mut buffer).unwrap();
+    let head = Head { configuration: by, configuration_bytes: payload.len() as u32, session_bytes: 0 };
+    let bytes = [head.encode().as_slice(), payload, b"state"].concat();
+    let checksum = crc32c(0, &bytes);
+    (SnapshotId { through, time: ClusterTime(9), bytes: bytes.len() as u64, checksum }, bytes)
+}
+
+/// Sends node 1's snapshot, whole, to the node.
+fn send(raft: &mut Node, term: u64, snapshot: SnapshotId, bytes: &[u8]) -> Result<(), StepError> {
+    step(raft, 1, term, Body::Snapshot { snapshot, offset: 0, round: Round(1), data: Bytes(bytes) })
+}
+
+fn of_three(through: EntryId) -> (SnapshotId, Vec<u8>) {
+    snapshot(through, entry(1, 1), &voters(ClusterId(1), 3).unwrap())
+}
+
+#[test]
+fn known_bug_09_a_snapshot_takes_back_neither_term_nor_vote() {
+    let mut raft = follower(3);
+    step(&mut raft, 1, 5, Body::Vote { last: entry(1, 1), transfer: false }).unwrap();
+    save(&mut raft);
+    let voted = HardState { term: Term(5), vote: Some(id(1)) };
+    let (snapshot, bytes) = of_three(entry(4, 7));
+    send(&mut raft, 5, snapshot, &bytes).unwrap();
+    save(&mut raft);
+    assert_eq!(raft.storage().last(), entry(4, 7));
+    assert_eq!(raft.storage().hard_state(), voted);
+    bodies(&mut raft, 2);
+    step(&mut raft, 2, 5, Body::Vote { last: entry(5, 9), transfer: false }).unwrap();
+    assert_eq!(bodies(&mut raft, 2), ["VoteReply { granted: false }"], "one vote in a term");
+}
+
+#[test]
+fn known_bug_60_a_candidate_takes_its_rivals_snapshot_as_a_follower() {
+    let mut raft = follower(3);
+    let deadline = raft.deadline();
+    raft.tick(deadline).later();
+    bodies(&mut raft, 1);
+    step(&mut raft, 1, 2, Body::PreVoteReply { granted: true }).unwrap();
+    save(&mut raft);
+    assert_eq!(raft.role(), RoleName::Candidate);
+    let (snapshot, bytes) = of_three(entry(1, 7));
+    send(&mut raft, 2, snapshot, &bytes).unwrap();
+    save(&mut raft);
+    assert_eq!((raft.role(), raft.leader()), (RoleName::Follower, Some(id(1))));
+    assert_eq!(raft.storage().hard_state().vote, Some(id(3)), "its vote for itself stays given");
+    step(&mut raft, 2, 2, Body::VoteReply { granted: true }).unwrap();
+    assert_eq!(raft.role(), RoleName::Follower, "a vote for the log that is gone elects nobody");
+}
+
+#[test]
+fn known_bug_60_a_redundant_snapshot_drops_nothing_that_was_acknowledged() {
+    for (through, commit) in [(entry(2, 3), 1), (entry(2, 3), 4), (entry(2, 6), 2)] {
+        let mut raft = follower(3);
+        step(&mut raft, 1, 2, append(entry(1, 1), commit, 1, &records(1, &[2; 5]))).unwrap();
+        save(&mut raft);
+        bodies(&mut raft, 1);
+        let (snapshot, bytes) = of_three(through);
+        send(&mut raft, 2, snapshot, &bytes).unwrap();
+        save(&mut raft);
+        assert_eq!(raft.storage().last(), entry(2, 6), "{through}");
+        assert!(raft.commit() >= Index(commit).max(through.index), "what a snapshot covers is committed");
+        assert!(raft.ready().restore().is_none());
+    }
+}
+
+#[test]
+fn known_bug_50_members_of_a_change_that_a_snapshot_replaces_hold_no_more() {
+    let mut raft = follower(3);
+    let members = [1, 2, 3, 4].map(|node| Member::new(id(node), Suffrage::Voter, "").unwrap());
+    let changed = Configuration::new(ClusterId(1), SessionLimits::default(), members).unwrap();
+    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+    let payload = changed.encode(&mut buffer).unwrap();
+    let header = EntryHeader::new(entry(2, 2), ClusterTime(0), EntryKind::Configuration, &[payload]).unwrap();
+    let record = [header.encode().as_slice(), payload].concat();
+    step(&mut raft, 1, 2, append(entry(1, 1), 1, 1, &record)).unwrap();
+    save(&mut raft);
+    assert_eq!((raft.members().len(), raft.configuration_entry()), (4, entry(2, 2)));
+    // The leader of term 3 never had that change.
+    let (snapshot, bytes) = of_three(entry(3, 5));
+    send(&mut raft, 3, snapshot, &bytes).unwrap();
+    save(&mut raft);
+    assert_eq!((raft.members().len(), raft.configuration_entry()), (3, entry(1, 1)));
+    raft.restored().later();
+    assert_eq!(raft.applied_configuration(), Some(entry(1, 1)), "nor is it in the next snapshot");
+    let log = raft.storage().clone();
+    let again = Node::new(id(3), raft_core::raft::config::Config::default(), log, raft.deadline()).unwrap();
+    assert_eq!(again.members().len(), 3, "nor after a restart");
+}
+
+#[test]
+fn known_bug_61_a_snapshot_of_another_cluster_is_refused() {
+    let mut raft = follower(3);
+    step(&mut raft, 1, 2, append(entry(1, 1), 1, 1, &records(1, &[2]))).unwrap();
+    let (snapshot, bytes) = snapshot(entry(2, 9), entry(1, 1), &voters(ClusterId(2), 3).unwrap());
+    let refused = StepError::Snapshot { through: entry(2, 9), reason: SnapshotRefusal::Foreign };
+    assert_eq!(send(&mut raft, 2, snapshot, &bytes), Err(refused));
+    assert_eq!((raft.storage().last(), raft.storage().snapshot()), (entry(2, 2), None));
+}
+
+#[test]
+fn a_snapshot_that_is_no_snapshot_is_refused_whatever_its_checksum_says() {
+    let (good, bytes) = of_three(entry(2, 9));
+    let later_members = snapshot(entry(2, 9), entry(2, 10), &voters(ClusterId(1), 3).unwrap());
+    let mut foreign_format = bytes.clone();
+    foreign_format[4] = 9;
+    let checksum = crc32c(0, &foreign_format);
+    let cases = [
+        (SnapshotId { checksum: good.checksum ^ 1, ..good }, bytes.clone(), SnapshotRefusal::Checksum),
+        (SnapshotId { checksum, ..good }, foreign_format, SnapshotRefusal::Invalid),
+        (later_members.0, later_members.1, SnapshotRefusal::Invalid),
+        (
+            SnapshotId { bytes: 20, checksum: crc32c(0, &bytes[..20]), ..good },
+            bytes[..20].to_vec(),
+            SnapshotRefusal::Invalid,
+        ),
+    ];
+    for (snapshot, bytes, reason) in cases {
+        let mut raft = follower(3);
+        let refused = StepError::Snapshot { through: entry(2, 9), reason };
+        assert_eq!(send(&mut raft, 2, snapshot, &bytes), Err(refused));
+        assert_eq!(raft.storage().last(), entry(1, 1));
+        send(&mut raft, 2, good, &of_three(entry(2, 9)).1).unwrap();
+        assert_eq!(raft.storage().last(), entry(2, 9), "the next one is taken");
+    }
+}
+
+#[test]
+fn a_snapshot_without_room_is_refused_and_the_log_stays() {
+    let mut raft = follower(3);
+    raft.storage_mut().draft_bytes_max = 10;
+    let (snapshot, bytes) = of_three(entry(1, 9));
+    let refused = StepError::Snapshot { through: entry(1, 9), reason: SnapshotRefusal::NoSpace };
+    assert_eq!(send(&mut raft, 2, snapshot, &bytes), Err(refused));
+    assert_eq!(raft.storage().last(), entry(1, 1));
+}
