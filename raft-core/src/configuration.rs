@@ -470,6 +470,24 @@ mod tests {
         };
         let members = (0..16).map(|n| member(u64::MAX - n));
         let largest = Configuration::new(ClusterId(u128::MAX), SessionLimits::default(), members).unwrap();
-        assert!(largest.encode(&mut [0; CONFIGURATION_BYTES_MAX]).is_ok());
+        let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+        let length = largest.encode(&mut buffer).unwrap().len();
+        assert!(CONFIGURATION_BYTES_MAX - length < CONFIGURATION_BYTES_MAX / 4, "{length} bytes");
+    }
+
+    #[test]
+    fn the_digest_is_the_checksum_of_the_payload() {
+        let (three, four) = (voters(ClusterId(1), 3).unwrap(), voters(ClusterId(1), 4).unwrap());
+        let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+        assert_eq!(three.digest(), Ok(crate::crc::crc32c(0, three.encode(&mut buffer).unwrap())));
+        assert_ne!(three.digest(), four.digest());
+    }
+
+    #[test]
+    fn a_lease_is_waited_for_by_the_slowest_count() {
+        let wait = |duration, drift_per_mille| Lease { duration: Millis(duration), drift_per_mille }.wait();
+        assert_eq!(wait(1000, 0), Millis(1001));
+        assert_eq!(wait(1000, 10), Millis(1021));
+        assert_eq!(wait(150, 10), Millis(155), "fractions of a millisecond are waited for, too");
     }
 }

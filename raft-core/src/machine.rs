@@ -148,6 +148,41 @@ impl Sink for Answer<'_> {
 mod tests {
     use super::*;
 
+    struct Fixed(std::vec::Vec<u8>);
+
+    impl StateMachine for Fixed {
+        fn apply(&mut self, _: Position, _: &[u8], _: &mut Answer<'_>) {}
+
+        fn query(&self, _: &[u8], _: &mut dyn Sink) {}
+
+        fn snapshot(&self, state: &mut dyn Sink) {
+            self.0.iter().for_each(|byte| state.write(&[*byte]));
+        }
+
+        fn restore(&mut self, state: &mut dyn Source) -> Result<(), Damaged> {
+            self.0 = std::vec![0; 3];
+            state.read_exact(&mut self.0)
+        }
+    }
+
+    #[test]
+    fn a_digest_by_itself_is_checksum_and_length_of_the_snapshot() {
+        let state = Fixed(std::vec![1, 2, 3]);
+        let crc = u64::from(crate::crc::crc32c(0, &[1, 2, 3]));
+        assert_eq!(state.digest(), (crc << 32) | 3);
+        assert_ne!(Fixed(std::vec![1, 2]).digest(), state.digest());
+    }
+
+    #[test]
+    fn a_source_gives_all_its_bytes_once_and_says_when_there_are_too_few() {
+        let mut state = Fixed(std::vec![]);
+        let mut source: &[u8] = &[7, 8, 9, 10];
+        assert_eq!(state.restore(&mut source), Ok(()));
+        assert_eq!((state.0.as_slice(), source), (&[7, 8, 9][..], &[10][..]));
+        assert_eq!(state.restore(&mut source), Err(Damaged));
+        assert_eq!(Source::read(&mut source, &mut [0; 4]), 0);
+    }
+
     #[test]
     fn an_answer_that_outgrows_its_buffer_is_dropped_whole() {
         let mut buffer = [0; 4];

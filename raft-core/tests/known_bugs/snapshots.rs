@@ -154,3 +154,29 @@ fn a_snapshot_without_room_is_refused_and_the_log_stays() {
     assert_eq!(send(&mut raft, 2, snapshot, &bytes), Err(refused));
     assert_eq!(raft.storage().last(), entry(1, 1));
 }
+
+#[test]
+fn a_draft_is_somebodys_as_long_as_a_snapshot_arrives() {
+    let mut raft = follower(3);
+    let (snapshot, bytes) = of_three(entry(1, 7));
+    let part = |offset: usize, end: usize| Body::Snapshot {
+        snapshot,
+        offset: offset as u64,
+        round: Round(1),
+        data: Bytes(&bytes[offset..end]),
+    };
+    assert!(!raft.receives_snapshot());
+    step(&mut raft, 1, 2, part(0, 20)).unwrap();
+    assert!(raft.receives_snapshot());
+    step(&mut raft, 1, 2, part(10, 30)).unwrap();
+    assert_eq!(raft.storage().last(), entry(1, 1), "nothing is installed before all of it is there");
+    step(&mut raft, 1, 2, part(30, bytes.len())).unwrap();
+    assert!(!raft.receives_snapshot() && raft.awaits_restore());
+    assert_eq!(raft.storage().last(), entry(1, 7));
+    assert_eq!(raft.ready().restore(), None, "it is not durable");
+    save(&mut raft);
+    assert_eq!(raft.ready().restore(), Some(snapshot));
+    assert_eq!(raft.ready().apply(), None, "what is restored comes first");
+    raft.restored().later();
+    assert_eq!((raft.last_applied(), raft.awaits_restore()), (Index(7), false));
+}
