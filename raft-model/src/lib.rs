@@ -1,6 +1,6 @@
 //! Model checking of `raft-core`: of [`raft_core::raft::Raft`] itself, not of a model of it.
 //!
-//! Three nodes run the core's code over disks in memory ([`disk`]), with a network ([`network`]) in which
+//! Three nodes run the core's code over disks in memory (`disk.rs`), with a network (`network.rs`) in which
 //! each message may arrive at any time or never. From a beginning, all that may happen next is
 //! tried, and from there again, breadth first, by [stateright](https://docs.rs/stateright). Every state is held against the
 //! properties of figure 3 of the Raft paper ([`properties`]): election safety, log matching, leader completeness,
@@ -22,11 +22,11 @@
 //!
 //! When nothing but time and chance tells them apart. `Raft::fingerprint` hashes what decides how a node goes on; of
 //! moments it takes only whether a limit has passed. Here clocks move by steps that are too short to add up to an election
-//! timeout, or longer than it, so that nothing is lost by that; [`disk`] stamps entries with time 0, and jitter only
+//! timeout, or longer than it, so that nothing is lost by that; `disk.rs` stamps entries with time 0, and jitter only
 //! decides who is first, which is left to all orders here. A test holds nodes with equal fingerprints and unequal
 //! clocks against each other, step by step.
 //!
-//! For the same reason an input to a node in a state that was seen before need not run again ([`memo`]): it comes to
+//! For the same reason an input to a node in a state that was seen before need not run again (`memo.rs`): it comes to
 //! the same. Of the symmetry between nodes only this is used: that node 1 may as well be the first to campaign.
 //!
 //! # The spaces
@@ -44,8 +44,11 @@
 //! SPACE="crashes" STATES=20000000 THREADS=8 cargo test --release -p raft-model --test spaces -- --nocapture
 //! ```
 //!
-//! `STATES` is the number of states from which the ways on are followed, in each space that is not explored whole; about
-//! three times as many are looked at. A million states take about 10 s on two slow cores and 0.5 GB.
+//! In the gate these are about 13 million different states and 57 million steps, in one to two minutes; 4 million of the states are
+//! those of the eight spaces that are explored whole. None violates a property.
+//!
+//! `STATES` is the number of states from which the ways on are followed, in each space that is not explored whole; two or three
+//! times as many are looked at. A million states take about 10 s on two slow cores and 0.5 GB.
 //!
 //! # What it would find
 //!

@@ -84,6 +84,7 @@ fn disks() -> Vec<Space> {
         Space {
             limits: Limits { saves: Saves::Apart, crashes: 1, ..LIMITS },
             reaches: crashed,
+            start: first_candidate,
             ..space("crashes", "two elections and a crash, which loses what was not saved, or a part of it")
         },
     ]

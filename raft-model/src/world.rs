@@ -52,12 +52,14 @@ pub(crate) struct Run {
     pub(crate) configuration: Configuration,
     pub(crate) seen: Seen,
     pub(crate) memo: Memo,
+    /// Whether steps are taken that seem to change nothing.
+    pub(crate) thorough: bool,
 }
 
 impl Run {
     pub(crate) fn new(space: &Space) -> Run {
         let configuration = (space.configuration)();
-        Run { space: space.clone(), configuration, seen: Seen::default(), memo: Memo::default() }
+        Run { space: space.clone(), configuration, seen: Seen::default(), memo: Memo::default(), thorough: false }
     }
 }
 
@@ -251,7 +253,8 @@ impl World {
     fn feed(&mut self, run: &Run, id: NodeId, input: &Input) -> Option<()> {
         let before = Arc::clone(self.node(id));
         let outcome = run.memo.take(&before, &run.space.limits, input)?;
-        if outcome.refused.is_none() && outcome.sent.is_empty() && outcome.node.fingerprint() == before.fingerprint() {
+        let silent = outcome.refused.is_none() && outcome.sent.is_empty();
+        if silent && outcome.node.fingerprint() == before.fingerprint() && !run.thorough {
             return None;
         }
         self.take_up(run, &before, &outcome);

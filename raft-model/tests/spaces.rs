@@ -20,7 +20,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 fn no_state_violates_a_property() {
     // Without optimization this only shows that spaces can be walked through.
     let quick = cfg!(debug_assertions);
-    let states_max = number("STATES", if quick { 2_000 } else { 1_000_000 });
+    let states_max = number("STATES", if quick { 2_000 } else { 500_000 });
     let threads = usize::try_from(number("THREADS", 2)).expect("a few threads");
     let only = std::env::var("SPACE").ok();
     let (mut states, mut transitions) = (0, 0);

@@ -51,7 +51,7 @@ fn every_property_falls_when_its_rule_is_broken() -> Result<(), Box<dyn Error>> 
             missed.push(rule.name);
             continue;
         };
-        println!("{}, in \"{}\": violates: {property} ({extent})", rule.name, rule.space);
+        println!("{} (in \"{}\"): does not hold: {property} ({extent})", rule.name, rule.space);
         path.iter().for_each(|step| println!("      {step}"));
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
@@ -114,8 +114,8 @@ fn make_breakable(core: &Path) -> io::Result<()> {
 }
 
 fn build(copied: &Path) -> io::Result<PathBuf> {
-    // Where this test was built, so that the dependencies need not be built again.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
+    // Not where this test was built: Cargo would take the copy's crates for those of the workspace.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken-rules-target");
     let cargo = Command::new(env!("CARGO"))
         .args(["build", "--release", "--offline", "--quiet", "--package", "raft-model"])
         .env("CARGO_TARGET_DIR", &target)
