@@ -66,6 +66,7 @@ fn elections() -> Vec<Space> {
         },
         Space {
             limits: Limits { transfers: 1, stale_messages: true, ..LIMITS },
+            whole: true,
             start: elected,
             ..space("transfer", "a leader hands over, and whoever is told to campaign does it at once")
         },
