@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has found something")]
 #![allow(clippy::cast_possible_truncation, reason = "the numbers in these tests are small")]
 
+mod amnesia;
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../common/mod.rs"]
 mod common;
