@@ -18,15 +18,27 @@ use crate::handle::Failed;
 use crate::waiting::{Origin, Waiter, Waiting};
 
 /// Tells those who wait what has become of their operations, while the replica is polled.
-pub(crate) struct Answering<'a, N> {
+pub(crate) struct Answering<'a, N, O> {
     pub(crate) waiting: &'a mut Waiting,
     pub(crate) network: &'a mut N,
     /// The last entry that the replica has applied.
     pub(crate) applied: Index,
+    /// Who else hears of it, first.
+    pub(crate) told: &'a mut O,
 }
 
-impl<N: Network> Observer for Answering<'_, N> {
+/// Hears of nothing.
+pub(crate) struct Nobody;
+
+impl Observer for Nobody {
+    fn applied(&mut self, _: EntryId, _: Option<Outcome<'_>>) {}
+    fn forwarded(&mut self, _: ForwardTicket, _: Result<EntryId, ProposeError>) {}
+    fn ignored(&mut self, _: NodeId, _: StepError) {}
+}
+
+impl<N: Network, O: Observer> Observer for Answering<'_, N, O> {
     fn applied(&mut self, entry: EntryId, outcome: Option<Outcome<'_>>) {
+        self.told.applied(entry, outcome);
         self.applied = entry.index;
         while let Some(Waiter { key, origin, .. }) = self.waiting.take_proposed(entry.index) {
             match outcome {
@@ -38,6 +50,7 @@ impl<N: Network> Observer for Answering<'_, N> {
     }
 
     fn forwarded(&mut self, ticket: ForwardTicket, outcome: Result<EntryId, ProposeError>) {
+        self.told.forwarded(ticket, outcome);
         let Some(Waiter { since, origin, .. }) = self.waiting.take_forwarded(ticket) else { return };
         match outcome {
             Ok(entry) if entry.index > self.applied => {
@@ -52,10 +65,12 @@ impl<N: Network> Observer for Answering<'_, N> {
     }
 
     fn ignored(&mut self, from: NodeId, error: StepError) {
+        self.told.ignored(from, error);
         tracing::warn!(%from, %error, "ignored a message");
     }
 
-    fn event(&mut self, _: Instant, event: Event) {
+    fn event(&mut self, at: Instant, event: Event) {
+        self.told.event(at, event);
         match event {
             Event::Expelled { .. }
             | Event::PeerForgot { .. }
@@ -71,6 +86,7 @@ impl<N: Network> Observer for Answering<'_, N> {
 
     /// What was to be applied up to there will never be seen here: its clients cannot be told.
     fn restored(&mut self, snapshot: SnapshotId) {
+        self.told.restored(snapshot);
         self.applied = snapshot.through.index;
         while let Some(Waiter { origin, .. }) = self.waiting.take_proposed(snapshot.through.index) {
             fail(self.network, None, origin, Failed::Unknown);

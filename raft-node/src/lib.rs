@@ -24,6 +24,7 @@ pub use clock::{Clock, SystemClock};
 pub use handle::{Failed, Handle, Pending};
 pub use operator::OrderDone;
 pub use options::NodeOptions;
+pub use run::{EventLoop, NodeReplica, Turn};
 pub use start::{Node, StartError, Stopped, start};
 
 /// The example in the project's README is compiled and run with the documentation's tests.

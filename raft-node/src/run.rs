@@ -1,12 +1,11 @@
-//! The event loop: one thread, one replica.
+//! The event loop: one replica, and all that is between it and those who ask.
 
 use raft_core::client::protocol::{Consistency, NotExecuted, Request, RequestBody, Response, ResponseBody, RoleName};
 use raft_core::configuration::CONFIGURATION_BYTES_MAX;
 use raft_core::machine::StateMachine;
 use raft_core::message::{ForwardTicket, ProposeError};
 use raft_core::raft::ReadState;
-use raft_core::raft::event::Expulsion;
-use raft_core::replica::{PollError, Replica};
+use raft_core::replica::{Observer, PollError, Replica};
 use raft_core::session::memory::HeapMemory;
 use raft_core::session::operation::Operation;
 use raft_core::session::owned::OwnedOutcome;
@@ -15,12 +14,13 @@ use raft_core::transport::Network;
 use raft_core::types::{EntryId, Instant, Millis, NodeId, Nonce, Term};
 use raft_core::wire::Bytes;
 
-use crate::answer::{Answering, BoundedVec, answer_query, fail};
+use crate::answer::{Answering, BoundedVec, Nobody, answer_query, fail};
 use crate::clock::Clock;
 use crate::handle::{Failed, Letter};
 use crate::mailbox::Mailbox;
 use crate::operator::{Order, OrderDone, Orders};
 use crate::options::NodeOptions;
+use crate::start::Stopped;
 use crate::waiting::{Origin, Query, Waiter, Waiting};
 
 /// The most members of a cluster that a node can run in.
@@ -32,17 +32,15 @@ const REQUESTS_PER_TURN_MAX: usize = 4096;
 /// After so long without a write, the storage is told that there is a pause.
 const WITNESS_AFTER: Millis = Millis(100);
 
-/// Why the loop ended before it was asked to.
-#[derive(Debug)]
-pub(crate) enum LoopError<S, N> {
-    Replica(PollError<S>),
-    Network(N),
-    Expelled(Expulsion),
-}
+/// The replica of an [`EventLoop`].
+pub type NodeReplica<S, N, M> = Replica<S, <N as Network>::Peers, M, HeapMemory, NODES_MAX>;
 
-/// The loop's state: the replica, and all that is between it and those who ask.
-pub(crate) struct Loop<S, N: Network, M, C> {
-    pub(crate) replica: Replica<S, N::Peers, M, HeapMemory, NODES_MAX>,
+/// A node's event loop, for a program that turns it itself: a simulator, say, or one with a loop of its own. All
+/// others call [`crate::start`], which gives it a thread.
+///
+/// Call [`EventLoop::turn`] when something has arrived, and at the time that the last turn gave.
+pub struct EventLoop<S, N: Network, M, C> {
+    pub(crate) replica: NodeReplica<S, N, M>,
     pub(crate) network: N,
     pub(crate) clock: C,
     pub(crate) mailbox: Mailbox<Letter>,
@@ -69,38 +67,77 @@ enum Place {
     Forwarded(ForwardTicket),
 }
 
-impl<S: Storage, N: Network, M: StateMachine, C: Clock> Loop<S, N, M, C> {
-    pub(crate) fn run(&mut self) -> Result<(), LoopError<S::Error, N::Error>> {
+/// What a loop wants after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// To be turned again at that time at the latest.
+    By(Instant),
+    /// Nothing: it was asked to stop, and has. What it holds can be dropped.
+    Ended,
+}
+
+impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
+    /// Turns until the node has been stopped.
+    pub(crate) fn run(&mut self) -> Result<(), Stopped<S::Error, N::Error>> {
         let mut next = self.clock.now();
         loop {
             let timeout = next.since(self.clock.now());
-            self.network.wait(self.replica.transport_mut(), Some(timeout)).map_err(LoopError::Network)?;
-            let now = self.clock.now();
-            self.read_letters(now);
-            self.read_requests(now);
-            let applied = self.replica.raft().last_applied();
-            let mut answering = Answering { waiting: &mut self.waiting, network: &mut self.network, applied };
-            next = self.replica.poll(now, &mut answering).map_err(LoopError::Replica)?;
-            self.answer_reads();
-            self.give_up(now);
-            let before = Instant(now.0.saturating_sub(self.options.request_timeout.0));
-            if !self.orders.is_empty() {
-                self.orders.look(before, &self.replica, &mut self.network);
-            }
-            self.network.flush();
-            if let Some(reason) = self.replica.raft().expelled() {
-                return Err(LoopError::Expelled(reason));
-            }
-            self.log_changes();
-            next = next.min(self.witness(now).map_err(LoopError::Replica)?);
-            if let Some(at) = self.stop_at {
-                let hands_over = self.replica.raft().status().transfer.is_some();
-                if now >= at || !(hands_over || self.waiting.has_operations()) {
-                    return Ok(());
-                }
-                next = next.min(at);
+            self.network.wait(self.replica.transport_mut(), Some(timeout)).map_err(Stopped::Network)?;
+            match self.turn(&mut Nobody)? {
+                Turn::By(at) => next = at,
+                Turn::Ended => return Ok(()),
             }
         }
+    }
+
+    /// Takes in what has arrived, polls the replica once, and answers; it does not wait, and the network's
+    /// [`Network::wait`] is the caller's to call. `told` hears of all that the replica tells.
+    ///
+    /// # Errors
+    /// [`Stopped`]: the node has ended, and is to be turned no more.
+    pub fn turn(&mut self, told: &mut impl Observer) -> Result<Turn, Stopped<S::Error, N::Error>> {
+        let now = self.clock.now();
+        self.read_letters(now);
+        self.read_requests(now);
+        let applied = self.replica.raft().last_applied();
+        let mut answering = Answering { waiting: &mut self.waiting, network: &mut self.network, applied, told };
+        let mut next = self.replica.poll(now, &mut answering).map_err(Stopped::Replica)?;
+        self.answer_reads();
+        self.give_up(now);
+        let before = Instant(now.0.saturating_sub(self.options.request_timeout.0));
+        if !self.orders.is_empty() {
+            self.orders.look(before, &self.replica, &mut self.network);
+        }
+        self.network.flush();
+        if let Some(reason) = self.replica.raft().expelled() {
+            return Err(Stopped::Expelled(reason));
+        }
+        self.log_changes();
+        next = next.min(self.witness(now).map_err(Stopped::Replica)?);
+        if let Some(at) = self.stop_at {
+            let hands_over = self.replica.raft().status().transfer.is_some();
+            if now >= at || !(hands_over || self.waiting.has_operations()) {
+                return Ok(Turn::Ended);
+            }
+            next = next.min(at);
+        }
+        Ok(Turn::By(next))
+    }
+
+    /// The replica, to look at.
+    #[must_use]
+    pub fn replica(&self) -> &NodeReplica<S, N, M> {
+        &self.replica
+    }
+
+    /// The network, to bring it what has arrived.
+    pub fn network_mut(&mut self) -> &mut N {
+        &mut self.network
+    }
+
+    /// The links to the members, to bring them what has arrived.
+    pub fn peers_mut(&mut self) -> &mut N::Peers {
+        self.replica.transport_mut()
     }
 
     /// Takes in what callers of the handle have asked.

@@ -21,18 +21,21 @@ use crate::handle::Handle;
 use crate::mailbox::mailbox;
 use crate::operator::Orders;
 use crate::options::NodeOptions;
-use crate::run::{Loop, LoopError};
+use crate::run::EventLoop;
 use crate::waiting::Waiting;
 
 /// A running node.
 #[derive(Debug)]
 pub struct Node<S, N> {
     handle: Handle,
-    thread: JoinHandle<Result<(), LoopError<S, N>>>,
+    thread: JoinHandle<Result<(), Stopped<S, N>>>,
 }
 
 /// What [`start`] gives for a storage `S` and a network `N`.
 type Started<S, N> = Result<Node<<S as Storage>::Error, <N as Network>::Error>, StartError<<S as Storage>::Error>>;
+
+/// What [`EventLoop::new`] gives.
+type LoopAndHandle<S, N, M, C> = Result<(EventLoop<S, N, M, C>, Handle), StartError<<S as Storage>::Error>>;
 
 /// Starts a node on a thread of its own. An empty storage is given its first entry, by
 /// [`NodeOptions::create`].
@@ -40,8 +43,8 @@ type Started<S, N> = Result<Node<<S as Storage>::Error, <N as Network>::Error>, 
 /// # Errors
 /// [`StartError`] says what does not fit; the storage is as it was, or has its first entry.
 pub fn start<S, N, M, C>(
-    mut options: NodeOptions,
-    mut storage: S,
+    options: NodeOptions,
+    storage: S,
     network: N,
     peers: N::Peers,
     machine: M,
@@ -56,41 +59,60 @@ where
     M: StateMachine + Send + 'static,
     C: Clock + Send + 'static,
 {
-    create(&options, &mut storage)?;
-    if options.raft.seed == 0 {
-        options.raft.seed = getrandom::u64().map_err(|_| StartError::Random)?;
-    }
-    let (id, raft, now) = (options.id, options.raft, clock.now());
-    let joined = options.join.take().filter(|_| storage.last() == EntryId::ZERO);
-    let replica = if let Some(configuration) = joined {
-        let memory = HeapMemory::new(&configuration.limits(), options.answer_bytes_max)?;
-        Replica::join(id, raft, configuration, storage, peers, machine, memory, now)?
-    } else {
-        let limits = configuration::first(&mut storage)?.limits();
-        let memory = HeapMemory::new(&limits, options.answer_bytes_max)?;
-        Replica::new(id, raft, storage, peers, machine, memory, now)?
-    };
-    let (slot, letters) = mailbox(options.mailbox_letters_max);
-    let handle = Handle::new(slot, Arc::new(network.waker()));
-    let raft = replica.raft();
-    let mut event_loop = Loop {
-        written: 0,
-        pause_at: None,
-        logged: (raft.role(), raft.term(), raft.leader()),
-        replica,
-        network,
-        clock,
-        mailbox: letters,
-        waiting: Waiting::default(),
-        orders: Orders::default(),
-        letters: Vec::new(),
-        answer: BoundedVec::new(options.query_bytes_max),
-        stop_at: None,
-        options,
-    };
-    let name = format!("raft-{}", event_loop.options.id);
+    let name = format!("raft-{}", options.id);
+    let (mut event_loop, handle) = EventLoop::new(options, storage, network, peers, machine, clock)?;
     let thread = thread::Builder::new().name(name).spawn(move || event_loop.run()).map_err(StartError::Thread)?;
     Ok(Node { handle, thread })
+}
+
+impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
+    /// A loop that is to be turned by the caller, and the handle to talk to it through. It does what [`start`] does,
+    /// but for the thread.
+    ///
+    /// # Errors
+    /// As [`start`].
+    pub fn new(
+        mut options: NodeOptions,
+        mut storage: S,
+        network: N,
+        peers: N::Peers,
+        machine: M,
+        clock: C,
+    ) -> LoopAndHandle<S, N, M, C> {
+        create(&options, &mut storage)?;
+        if options.raft.seed == 0 {
+            options.raft.seed = getrandom::u64().map_err(|_| StartError::Random)?;
+        }
+        let (id, raft, now) = (options.id, options.raft, clock.now());
+        let joined = options.join.take().filter(|_| storage.last() == EntryId::ZERO);
+        let replica = if let Some(configuration) = joined {
+            let memory = HeapMemory::new(&configuration.limits(), options.answer_bytes_max)?;
+            Replica::join(id, raft, configuration, storage, peers, machine, memory, now)?
+        } else {
+            let limits = configuration::first(&mut storage)?.limits();
+            let memory = HeapMemory::new(&limits, options.answer_bytes_max)?;
+            Replica::new(id, raft, storage, peers, machine, memory, now)?
+        };
+        let (slot, letters) = mailbox(options.mailbox_letters_max);
+        let handle = Handle::new(slot, Arc::new(network.waker()));
+        let raft = replica.raft();
+        let event_loop = EventLoop {
+            written: 0,
+            pause_at: None,
+            logged: (raft.role(), raft.term(), raft.leader()),
+            replica,
+            network,
+            clock,
+            mailbox: letters,
+            waiting: Waiting::default(),
+            orders: Orders::default(),
+            letters: Vec::new(),
+            answer: BoundedVec::new(options.query_bytes_max),
+            stop_at: None,
+            options,
+        };
+        Ok((event_loop, handle))
+    }
 }
 
 /// Gives an empty storage its first entry, and checks that another one begins with it.
@@ -124,10 +146,7 @@ impl<S: Error, N: Error> Node<S, N> {
     /// it again once the cause is gone.
     pub fn join(self) -> Result<(), Stopped<S, N>> {
         match self.thread.join() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(LoopError::Replica(error))) => Err(Stopped::Replica(error)),
-            Ok(Err(LoopError::Network(error))) => Err(Stopped::Network(error)),
-            Ok(Err(LoopError::Expelled(reason))) => Err(Stopped::Expelled(reason)),
+            Ok(ended) => ended,
             Err(_) => Err(Stopped::Panicked),
         }
     }
