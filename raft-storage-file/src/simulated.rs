@@ -311,9 +311,28 @@ impl Disk {
         self.state().fault = Some(Fault::Error { call, kind });
     }
 
-    /// From now on files may not grow when all of them together have `bytes`, or would have more.
-    pub fn set_capacity(&self, bytes: usize) {
-        self.state().capacity = Some(bytes);
+    /// After so many calls that still work, nothing works any more.
+    pub fn power_off_in(&self, calls: usize) {
+        let mut state = self.state();
+        let call = state.forgotten + state.calls.len() + calls;
+        state.fault = Some(Fault::PowerOff { call });
+    }
+
+    /// After so many calls that still work, one fails with an error of that kind.
+    pub fn fail_in(&self, calls: usize, kind: io::ErrorKind) {
+        let mut state = self.state();
+        let call = state.forgotten + state.calls.len() + calls;
+        state.fault = Some(Fault::Error { call, kind });
+    }
+
+    /// Whatever was to fail does not.
+    pub fn heal(&self) {
+        self.state().fault = None;
+    }
+
+    /// From now on files may not grow when all of them together have `bytes`, or would have more; `None` for no limit.
+    pub fn set_capacity(&self, bytes: impl Into<Option<usize>>) {
+        self.state().capacity = bytes.into();
     }
 
     /// Whether syncs that are begun on the side ([`Files::begin_sync`]) from now on wait until this

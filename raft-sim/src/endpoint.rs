@@ -1,0 +1,236 @@
+//! A node's side of the simulated network: what its event loop sees of it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use raft_core::client::protocol::{Request, Response};
+use raft_core::configuration::Configuration;
+use raft_core::message::Message;
+use raft_core::transport::{ClientId, Network, Transport, Wake};
+use raft_core::types::{Incarnation, Millis, NodeId};
+use raft_transport_tcp::frame::{self, Frame, FrameKind};
+
+/// The longest body of a frame.
+const FRAME_BODY_BYTES_MAX: usize = 4 << 20;
+
+/// A frame on its way between two members.
+#[derive(Clone, Debug)]
+pub(crate) struct Packet {
+    pub(crate) from: NodeId,
+    /// The life of the sender's storage: what a handshake would have told.
+    pub(crate) incarnation: Incarnation,
+    pub(crate) frame: Vec<u8>,
+    /// Whether bits of it were changed on the way.
+    pub(crate) damaged: bool,
+}
+
+/// A frame that a node has sent.
+#[derive(Debug)]
+pub(crate) enum Departing {
+    Message { to: NodeId, frame: Vec<u8> },
+    Response { client: ClientId, frame: Vec<u8> },
+}
+
+/// What has arrived at a node, and what it has sent.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) arrived: VecDeque<Packet>,
+    pub(crate) requests: VecDeque<(ClientId, Vec<u8>)>,
+    pub(crate) departing: Vec<Departing>,
+    /// Peers whose links take nothing now.
+    pub(crate) closed: BTreeSet<NodeId>,
+    /// The bytes of entries that a link takes in one message.
+    pub(crate) room_bytes: usize,
+    /// The members and the lives of their storages, as far as the configuration says.
+    members: Vec<(NodeId, Option<Incarnation>)>,
+    /// The lives that have been met.
+    met: BTreeMap<NodeId, Incarnation>,
+    /// Frames that were found damaged and dropped.
+    pub(crate) found_damaged: u64,
+    /// Damaged frames that nobody noticed.
+    pub(crate) taken_damaged: u64,
+    /// Frames of storages that do not belong to the member they speak for.
+    pub(crate) refused: u64,
+}
+
+impl Post {
+    pub(crate) fn new(node: NodeId, incarnation: Incarnation, room_bytes: usize) -> Post {
+        Post {
+            node,
+            incarnation,
+            arrived: VecDeque::new(),
+            requests: VecDeque::new(),
+            departing: Vec::new(),
+            closed: BTreeSet::new(),
+            room_bytes,
+            members: Vec::new(),
+            met: BTreeMap::new(),
+            found_damaged: 0,
+            taken_damaged: 0,
+            refused: 0,
+        }
+    }
+
+    /// Whether the handshake would have let the sender in.
+    fn admits(&self, packet: &Packet) -> bool {
+        let known = self.members.iter().find(|(node, _)| *node == packet.from);
+        known.and_then(|(_, incarnation)| *incarnation).is_none_or(|registered| registered == packet.incarnation)
+    }
+
+    /// Takes the next frame that holds a message.
+    fn message(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let packet = self.arrived.pop_front()?;
+            if !self.admits(&packet) {
+                self.refused += 1;
+                continue;
+            }
+            let body = body(&packet.frame, FrameKind::Message).filter(|body| Message::decode(body).is_ok());
+            let Some(body) = body else {
+                self.found_damaged += 1;
+                continue;
+            };
+            self.taken_damaged += u64::from(packet.damaged);
+            self.met.insert(packet.from, packet.incarnation);
+            return Some(body.to_vec());
+        }
+    }
+}
+
+/// The body of the one frame that `bytes` are.
+fn body(bytes: &[u8], kind: FrameKind) -> Option<&[u8]> {
+    let frame = Frame::decode(bytes, FRAME_BODY_BYTES_MAX).ok()??;
+    (frame.kind == kind && frame.bytes() == bytes.len()).then_some(frame.body)
+}
+
+/// A frame around `body`.
+fn framed(kind: FrameKind, body: &[u8]) -> Vec<u8> {
+    let header = frame::header(kind, body).expect("bodies here are far shorter than 4 GiB");
+    [&header, body].concat()
+}
+
+/// A frame that carries a request.
+pub(crate) fn request_frame(request: &Request<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; request.bytes_max()];
+    let length = request.encode(&mut bytes).expect("the buffer has room for the request");
+    bytes.truncate(length);
+    framed(FrameKind::Request, &bytes)
+}
+
+/// The response in a frame, if it is one.
+pub(crate) fn response_in(frame: &[u8]) -> Option<Response<'_>> {
+    Response::decode(body(frame, FrameKind::Response)?).ok()
+}
+
+/// The mail of one node, shared by the world and the node's loop.
+pub(crate) type SharedPost = Rc<RefCell<Post>>;
+
+/// The links of one node to the others.
+#[derive(Debug)]
+pub(crate) struct SimPeers {
+    post: SharedPost,
+    current: Vec<u8>,
+}
+
+impl SimPeers {
+    pub(crate) fn new(post: SharedPost) -> SimPeers {
+        SimPeers { post, current: Vec::new() }
+    }
+}
+
+impl Transport for SimPeers {
+    fn receive(&mut self) -> Option<Message<'_>> {
+        self.current = self.post.borrow_mut().message()?;
+        Message::decode(&self.current).ok()
+    }
+
+    fn room(&self, peer: NodeId) -> Option<usize> {
+        let post = self.post.borrow();
+        (!post.closed.contains(&peer)).then_some(post.room_bytes)
+    }
+
+    fn send(&mut self, message: &Message<'_>) {
+        if self.room(message.to).is_none() {
+            return;
+        }
+        let mut bytes = vec![0; message.bytes_max()];
+        let length = message.encode(&mut bytes).expect("the buffer has room for the message");
+        bytes.truncate(length);
+        let frame = framed(FrameKind::Message, &bytes);
+        self.post.borrow_mut().departing.push(Departing::Message { to: message.to, frame });
+    }
+
+    fn flush(&mut self) {}
+
+    fn configure(&mut self, configuration: &Configuration) {
+        let members = configuration.members().iter().map(|member| (member.id, member.incarnation)).collect();
+        self.post.borrow_mut().members = members;
+    }
+
+    fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
+        let post = self.post.borrow();
+        if node == post.node { Some(post.incarnation) } else { post.met.get(&node).copied() }
+    }
+}
+
+/// The whole network of one node.
+#[derive(Debug)]
+pub(crate) struct SimNetwork {
+    post: SharedPost,
+    current: Vec<u8>,
+}
+
+impl SimNetwork {
+    pub(crate) fn new(post: SharedPost) -> SimNetwork {
+        SimNetwork { post, current: Vec::new() }
+    }
+}
+
+/// Wakes nobody: the world turns a node whenever it has mail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoWaker;
+
+impl Wake for NoWaker {
+    fn wake(&self) {}
+}
+
+impl Network for SimNetwork {
+    type Peers = SimPeers;
+    type Waker = NoWaker;
+    type Error = Infallible;
+
+    fn waker(&self) -> NoWaker {
+        NoWaker
+    }
+
+    fn wait(&mut self, _: &mut SimPeers, _: Option<Millis>) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn request(&mut self) -> Option<(ClientId, Request<'_>)> {
+        let client = loop {
+            let (client, frame) = self.post.borrow_mut().requests.pop_front()?;
+            // What was damaged on the way ends the connection; the client hears nothing.
+            if let Some(body) = body(&frame, FrameKind::Request).filter(|body| Request::decode(body).is_ok()) {
+                self.current = body.to_vec();
+                break client;
+            }
+            self.post.borrow_mut().found_damaged += 1;
+        };
+        Request::decode(&self.current).ok().map(|request| (client, request))
+    }
+
+    fn respond(&mut self, client: ClientId, response: &Response<'_>) {
+        let mut bytes = vec![0; response.bytes_max()];
+        let length = response.encode(&mut bytes).expect("the buffer has room for the response");
+        bytes.truncate(length);
+        let frame = framed(FrameKind::Response, &bytes);
+        self.post.borrow_mut().departing.push(Departing::Response { client, frame });
+    }
+
+    fn flush(&mut self) {}
+}

@@ -1,0 +1,241 @@
+//! The world: nodes, clients and the network between them, in one thread and in virtual time.
+
+mod clients;
+mod faults;
+mod heal;
+mod judged;
+mod nodes;
+
+use raft_core::configuration::{Configuration, Member};
+use raft_core::types::{ClusterId, Incarnation, NodeId};
+use raft_storage_file::Identity;
+
+use crate::client::Client;
+use crate::coverage::Coverage;
+use crate::endpoint::Packet;
+use crate::judge::{Judge, Violation};
+use crate::network::{Arrival, Links, Parcel, Place};
+use crate::node::{Node, NodeClock};
+use crate::options::Options;
+use crate::queue::Queue;
+use crate::random::Random;
+use crate::trace::Trace;
+use crate::workload::Workload;
+
+pub(crate) use faults::Fault;
+
+/// Microseconds in a millisecond: the world counts those, nodes and clients these.
+pub(crate) const MILLI: u64 = 1_000;
+/// The cluster's id.
+const CLUSTER: ClusterId = ClusterId(0xc1);
+
+/// What is on its way.
+#[derive(Clone, Debug)]
+pub(crate) enum Mail {
+    Message(Packet),
+    /// And whether it must not arrive twice.
+    Request(Vec<u8>, bool),
+    Response(Vec<u8>),
+}
+
+impl Parcel for Mail {
+    fn bytes(&mut self) -> &mut Vec<u8> {
+        match self {
+            Mail::Message(packet) => &mut packet.frame,
+            Mail::Request(frame, _) | Mail::Response(frame) => frame,
+        }
+    }
+
+    fn damaged(&mut self) {
+        if let Mail::Message(packet) = self {
+            packet.damaged = true;
+        }
+    }
+
+    fn may_repeat(&self) -> bool {
+        !matches!(self, Mail::Request(_, true))
+    }
+}
+
+/// Something that is due.
+#[derive(Debug)]
+pub(crate) enum Due {
+    /// The loop of the node in that place is turned, unless it was turned since.
+    Turn(usize, u64),
+    /// A client acts.
+    Client(usize, u64),
+    Arrival(Place, Place, Mail),
+    Fault(Fault),
+    /// The node in that place starts again.
+    Start(usize),
+    /// Its process runs on.
+    Resume(usize),
+    /// What was cut between two places is whole again.
+    Mend(Place, Place),
+    /// Its disk has room again.
+    Room(usize),
+}
+
+/// How a client's turns are counted.
+struct Caller {
+    client: Client,
+    act_number: u64,
+}
+
+/// A world of one seed.
+pub(crate) struct World<W: Workload> {
+    pub(crate) options: Options,
+    pub(crate) now: u64,
+    random: Random,
+    workload: W,
+    queue: Queue<Due>,
+    links: Links<Mail>,
+    arrivals: Vec<Arrival<Mail>>,
+    nodes: Vec<Node<W::Machine>>,
+    clients: Vec<Caller>,
+    first: Configuration,
+    /// The highest id that any node was given.
+    ids: u64,
+    pub(crate) judge: Judge,
+    pub(crate) trace: Trace,
+    pub(crate) coverage: Coverage,
+    /// Whether faults happen.
+    faulty: bool,
+    /// Whether clients begin new operations.
+    open: bool,
+    /// How many operations were begun.
+    pub(crate) begun: usize,
+}
+
+impl<W: Workload> World<W> {
+    pub(crate) fn new(options: Options, mut random: Random, workload: W, trace: Trace) -> World<W> {
+        let members = (1..=options.nodes).map(|id| {
+            let incarnation = Some(Incarnation(u128::from(random.bits())));
+            let id = NodeId::new(id).expect("ids begin at 1");
+            Member { incarnation, ..Member::voter(id, "").expect("an empty address is short enough") }
+        });
+        let members: Vec<Member> = members.collect();
+        let first = Configuration::new(CLUSTER, options.limits, members.iter().cloned())
+            .expect("the members and limits that are drawn are valid");
+        let first = match options.lease {
+            Some(lease) => first.with_lease(lease).expect("the leases that are drawn are valid"),
+            None => first,
+        };
+        let judge = Judge::new(&options);
+        let mut world = World {
+            links: Links::new(random.fork(), options.network),
+            ids: options.nodes,
+            now: 0,
+            workload,
+            queue: Queue::new(),
+            arrivals: Vec::new(),
+            nodes: Vec::new(),
+            clients: Vec::new(),
+            first,
+            judge,
+            trace,
+            coverage: Coverage::default(),
+            faulty: true,
+            open: true,
+            begun: 0,
+            random,
+            options,
+        };
+        for member in members {
+            let identity = Identity {
+                cluster: CLUSTER,
+                node: member.id,
+                incarnation: member.incarnation.unwrap_or(Incarnation(0)),
+            };
+            world.add_node(identity, None);
+        }
+        for number in 0..world.options.clients {
+            world.add_client(number);
+        }
+        world.plan_faults();
+        world
+    }
+
+    /// Puts up a machine whose disk is empty, and starts it.
+    fn add_node(&mut self, identity: Identity, joins: Option<Configuration>) -> usize {
+        let drift = self.options.clocks.drift;
+        let rate = 1_000_000 - drift / 2 + self.random.below(drift + 1);
+        // No two nodes were started at the same time.
+        let clock = NodeClock::new(rate, self.random.below(100_000_000));
+        let place = self.nodes.len();
+        self.nodes.push(Node::new(identity.node, identity, clock, joins));
+        self.queue.put(self.now, Due::Start(place));
+        place
+    }
+
+    /// Lets time pass until `end` (microseconds).
+    ///
+    /// # Errors
+    /// The first thing that is not as it must be.
+    pub(crate) fn run_until(&mut self, end: u64) -> Result<(), Violation> {
+        while let Some((at, due)) = self.queue.take_before(end) {
+            self.now = at;
+            self.handle(due)?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    fn handle(&mut self, due: Due) -> Result<(), Violation> {
+        match due {
+            Due::Turn(place, number) => self.turn_if(place, number),
+            Due::Client(client, number) => self.client_turn(client, number),
+            Due::Arrival(from, to, mail) => self.arrive(from, to, mail),
+            Due::Fault(fault) => self.fault(fault),
+            Due::Start(place) => self.start(place),
+            Due::Resume(place) => self.resume(place),
+            Due::Mend(from, to) => {
+                self.links.mend(from, to);
+                Ok(())
+            }
+            Due::Room(place) => self.make_room(place),
+        }
+    }
+
+    /// Hands a parcel to the network.
+    fn send(&mut self, after: u64, from: Place, to: Place, mail: Mail) {
+        let mut arrivals = core::mem::take(&mut self.arrivals);
+        self.links.send(from, to, mail, &mut arrivals);
+        for (latency, from, to, mail) in arrivals.drain(..) {
+            self.queue.put(self.now + after + latency, Due::Arrival(from, to, mail));
+        }
+        self.arrivals = arrivals;
+    }
+
+    fn arrive(&mut self, from: Place, to: Place, mail: Mail) -> Result<(), Violation> {
+        match (from, to, mail) {
+            (_, Place::Node(id), Mail::Message(packet)) => {
+                let Some(place) = self.reach(id) else { return Ok(()) };
+                self.nodes_mut(place).post.borrow_mut().arrived.push_back(packet);
+                self.wake(place);
+            }
+            (Place::Client(client), Place::Node(id), Mail::Request(frame, _)) => {
+                let Some(place) = self.reach(id) else { return self.hang_up(client, id) };
+                self.take_request(place, client, frame);
+            }
+            (Place::Node(id), Place::Client(client), Mail::Response(frame)) => self.answer(client, id, &frame)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A process at the address of node `id`, if one listens: of two that claim it, either.
+    fn reach(&mut self, id: u64) -> Option<usize> {
+        let listens = |(_, node): &(usize, &Node<W::Machine>)| node.id.get() == id && node.process().is_some();
+        let mut listening = self.nodes.iter().enumerate().filter(listens).map(|(place, _)| place);
+        let (first, second) = (listening.next()?, listening.next());
+        match second {
+            Some(second) if self.random.chance(500_000) => Some(second),
+            _ => Some(first),
+        }
+    }
+
+    fn nodes_mut(&mut self, place: usize) -> &mut Node<W::Machine> {
+        self.nodes.get_mut(place).expect("nodes are never taken away from the list")
+    }
+}

@@ -1,0 +1,206 @@
+//! What clients do in the world.
+
+use std::fmt::Write;
+
+use raft_core::client::protocol::{Consistency, Request, RequestBody, RequestId};
+use raft_core::session::operation::Operation as LogOperation;
+use raft_core::types::{Instant, NodeId, Nonce, Sequence, SessionId};
+use raft_core::wire::Bytes;
+
+use super::{Caller, Due, MILLI, Mail, World};
+use crate::client::{Client, End, Errand, Told};
+use crate::endpoint::{request_frame, response_in};
+use crate::judge::Violation;
+use crate::network::Place;
+use crate::workload::{Kind, Workload};
+
+impl<W: Workload> World<W> {
+    pub(super) fn add_client(&mut self, number: usize) {
+        let nodes = (1..=self.ids).filter_map(NodeId::new).collect();
+        let client = Client::new(self.random.fork(), self.options.load, nodes);
+        self.clients.push(Caller { client, act_number: 0 });
+        self.queue.put(self.now, Due::Client(number, 0));
+    }
+
+    fn caller(&mut self, number: usize) -> &mut Caller {
+        self.clients.get_mut(number).expect("clients are never taken away from the list")
+    }
+
+    /// What a client's clock shows: it runs as the world's does.
+    fn client_clock(&self) -> Instant {
+        Instant(self.now / MILLI)
+    }
+
+    pub(super) fn client_turn(&mut self, number: usize, act: u64) -> Result<(), Violation> {
+        if self.caller(number).act_number != act {
+            return Ok(());
+        }
+        self.begin_operations(number);
+        self.client_acts(number)
+    }
+
+    /// Begins operations as far as the client has thought long enough.
+    fn begin_operations(&mut self, number: usize) {
+        let (now, load, open) = (self.client_clock(), self.options.load, self.open);
+        while open && self.caller(number).client.think_at <= now {
+            let think = self.random.between(1, load.think_max.max(1));
+            self.caller(number).client.think_at = now.after(raft_core::types::Millis(think));
+            if self.caller(number).client.awaited() as u64 >= load.window {
+                return;
+            }
+            let operation = self.workload.next(&mut self.random);
+            let (plain, query) = (self.random.below(100), self.random.below(100));
+            let consistency = match () {
+                () if query < load.stale_percent => Consistency::Stale,
+                () if query < load.stale_percent + load.lease_percent => Consistency::Lease,
+                () => Consistency::Linearizable,
+            };
+            let errand = match &operation.kind {
+                Kind::Query(query) => Errand::Query(consistency, query.clone()),
+                Kind::Command(command) if plain < load.plain_percent => Errand::Plain(command.clone()),
+                Kind::Command(command) => Errand::Command(command.clone()),
+            };
+            let begun = self.begun;
+            if self.caller(number).client.begin(now, begun, errand) {
+                let stale = matches!(operation.kind, Kind::Query(_)) && consistency == Consistency::Stale;
+                self.judge.began(begun, number, operation, stale);
+                self.begun += 1;
+            }
+        }
+    }
+
+    /// Lets a client do what is to be done, takes what it tells, and sees when it wants to be asked again.
+    pub(super) fn client_acts(&mut self, number: usize) -> Result<(), Violation> {
+        let now = self.client_clock();
+        let open = self.open;
+        let caller = self.caller(number);
+        caller.client.act(now);
+        caller.act_number += 1;
+        let act = caller.act_number;
+        let think = if open { caller.client.think_at } else { Instant::NEVER };
+        let next = caller.client.deadline().min(think);
+        for told in caller.client.take_told() {
+            self.hear_client(number, told)?;
+        }
+        if next < Instant::NEVER {
+            let at = next.0.saturating_mul(MILLI).max(self.now + 1);
+            self.queue.put(at, Due::Client(number, act));
+        }
+        Ok(())
+    }
+
+    fn hear_client(&mut self, number: usize, told: Told) -> Result<(), Violation> {
+        let now = self.now;
+        match told {
+            Told::Sent { to, frame, once } => {
+                self.send(0, Place::Client(number), Place::Node(to.get()), Mail::Request(frame, once));
+                Ok(())
+            }
+            Told::Numbered { operation, nonce, sequence } => {
+                self.trace.note(now, &[3, number as u64, operation as u64, sequence.0], |line| {
+                    write!(line, "client {number} begins operation {operation}, its command {sequence}")
+                });
+                self.judge.numbered(operation, nonce, sequence);
+                Ok(())
+            }
+            Told::Ended { operation, end } => {
+                let what = match &end {
+                    End::Done { .. } => "done",
+                    End::NotExecuted => "not executed",
+                    End::Unknown => "unknown",
+                };
+                self.coverage.count("operation", what);
+                self.trace.note(now, &[4, number as u64, operation as u64], |line| {
+                    write!(line, "client {number}, operation {operation}: {end:?}")
+                });
+                self.judge.ended(operation, end)
+            }
+            Told::Heard { nonce, sequence, answer } => self.judge.heard(nonce, sequence, answer.as_ref()),
+        }
+    }
+
+    /// A node's answer has arrived at a client.
+    pub(super) fn answer(&mut self, number: usize, from: u64, frame: &[u8]) -> Result<(), Violation> {
+        let now = self.client_clock();
+        // What was damaged on the way ends the connection.
+        let (Some(response), Some(from)) = (response_in(frame), NodeId::new(from)) else { return Ok(()) };
+        let Some(caller) = self.clients.get_mut(number) else { return Ok(()) };
+        caller.client.respond(now, from, &response);
+        self.client_acts(number)
+    }
+
+    /// Nobody listens where a client's request went: it is told at once, unless the network is cut.
+    pub(super) fn hang_up(&mut self, number: usize, node: u64) -> Result<(), Violation> {
+        let cut = self.links.is_cut(Place::Node(node), Place::Client(number));
+        let (now, Some(node)) = (self.client_clock(), NodeId::new(node)) else { return Ok(()) };
+        let Some(caller) = self.clients.get_mut(number).filter(|_| !cut) else { return Ok(()) };
+        caller.client.disconnected(now, node);
+        self.client_acts(number)
+    }
+
+    /// Some client crashes, and is there again at once.
+    pub(super) fn crash_client(&mut self) -> Result<(), Violation> {
+        let number = usize::try_from(self.random.below(self.clients.len() as u64)).unwrap_or(0);
+        let keeps = self.random.below(100) < self.options.load.keeps_session_percent;
+        let now = self.client_clock();
+        self.trace.say(self.now, &format!("client {number} crashes, keeps its session: {keeps}"));
+        self.coverage.count("client crash", if keeps { "keeps its session" } else { "loses its session" });
+        self.caller(number).client.crash(now, keeps);
+        self.client_acts(number)
+    }
+
+    /// Some client sends nothing for longer than its session may live, or shorter.
+    pub(super) fn silence_client(&mut self) {
+        let number = usize::try_from(self.random.below(self.clients.len() as u64)).unwrap_or(0);
+        let ttl = self.options.limits.ttl.0;
+        let for_millis = self.random.between(1, ttl.min(5_000) * 2);
+        let until = self.client_clock().after(raft_core::types::Millis(for_millis));
+        self.caller(number).client.silent_until = until;
+        self.trace.say(self.now, &format!("client {number} is silent for {for_millis} ms"));
+        self.coverage.count("client silence", if for_millis > ttl { "beyond its lease" } else { "within its lease" });
+    }
+
+    /// A stranger opens more sessions than there is room for.
+    pub(super) fn storm(&mut self) {
+        let opens = self.random.between(1, 20);
+        self.trace.say(self.now, &format!("a stranger opens {opens} sessions"));
+        self.coverage.count("stranger", "storm of opens");
+        for _ in 0..opens {
+            let nonce = Nonce(u128::from(self.random.bits()));
+            self.stranger_asks(None, LogOperation::Open { nonce, fifo: false });
+        }
+    }
+
+    /// A stranger sends numbers that no client of ours would.
+    pub(super) fn hostile(&mut self) {
+        self.coverage.count("stranger", "hostile numbers");
+        let session = match self.random.below(3) {
+            0 => self.random.bits(),
+            // Some session there may be, since ids are indexes.
+            _ => self.random.below(200),
+        };
+        let session = SessionId(session);
+        let secret = Some(Nonce(u128::from(self.random.bits())));
+        let number = |random: &mut crate::random::Random| match random.below(3) {
+            0 => Sequence(u64::MAX),
+            1 => Sequence(random.below(20)),
+            _ => Sequence(random.bits()),
+        };
+        let (sequence, acknowledge) = (number(&mut self.random), number(&mut self.random));
+        let command = Bytes(b"no command");
+        let operation = match self.random.below(4) {
+            0 => LogOperation::Close { session },
+            1 => LogOperation::KeepAlive { session, acknowledge },
+            _ => LogOperation::Command { session, sequence, acknowledge, command },
+        };
+        self.stranger_asks(secret, operation);
+    }
+
+    fn stranger_asks(&mut self, secret: Option<Nonce>, operation: LogOperation<'_>) {
+        let (to, id) = (1 + self.random.below(self.ids), RequestId(self.random.bits()));
+        let forward = self.random.chance(500_000);
+        let frame = request_frame(&Request { id, forward, body: RequestBody::Operate { secret, operation } });
+        // Nobody has that number, so the answer finds nobody.
+        self.send(0, Place::Client(usize::MAX), Place::Node(to), Mail::Request(frame, false));
+    }
+}

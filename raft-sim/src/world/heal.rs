@@ -1,0 +1,155 @@
+//! The end of the faults: a majority is healed for good, everything else stays as it is, and then there must be a leader,
+//! progress, and an end to every operation (liveness).
+
+use std::collections::BTreeSet;
+
+use raft_core::configuration::{Configuration, Suffrage};
+use raft_core::types::NodeId;
+
+use super::{Due, MILLI, World};
+use crate::judge::Violation;
+use crate::network::Place;
+use crate::node::State;
+use crate::workload::Workload;
+
+/// After so many election timeouts everything must be well.
+const TIMEOUTS_MAX: u64 = 20;
+
+impl<W: Workload> World<W> {
+    /// Ends the faults, and requires that what is left of the cluster does its work.
+    ///
+    /// # Errors
+    /// [`Violation::Stuck`], and whatever else comes to light.
+    pub(crate) fn heal_and_finish(&mut self) -> Result<(), Violation> {
+        let Some(healed) = self.choose_majority() else {
+            // What was taken away for good was more than a majority could spare: nothing is promised then.
+            self.coverage.count("healing", "no majority left");
+            return Ok(());
+        };
+        self.faulty = false;
+        self.trace.say(self.now, &format!("the faults end; healed for good: {healed:?}"));
+        self.coverage.count("healing", "majority");
+        let clients = (0..self.clients.len()).map(Place::Client);
+        let safe: Vec<Place> = healed.iter().map(|id| Place::Node(id.get())).chain(clients).collect();
+        self.links.make_safe(safe);
+        for place in 0..self.nodes.len() {
+            if self.nodes.get(place).is_some_and(|node| healed.contains(&node.id) && !node.tampered) {
+                self.heal_node(place);
+            }
+        }
+        for number in 0..self.clients.len() {
+            self.wake_client(number)?;
+        }
+        let timeout = self.options.raft.election_timeout.0;
+        // A new leader waits out the lease of the one before; a client, its longest wait for an answer.
+        let lease = self.options.lease.map_or(0, |lease| lease.wait().0);
+        // A table full of sessions that nobody uses any more has room again when they have expired.
+        let limits = self.options.limits;
+        let expiry = limits.ttl.0 + limits.time_step_max.0;
+        let patience = TIMEOUTS_MAX * timeout + lease + expiry + crate::client::LONGEST_WAIT_MILLIS;
+        let began = self.now;
+        // For a while clients begin new operations, so that there is progress to be made.
+        self.run_until(began + TIMEOUTS_MAX * timeout * MILLI / 2)?;
+        self.open = false;
+        let end = began + patience * MILLI;
+        while self.now < end && (self.awaited() > 0 || !self.is_led_by(&healed)) {
+            self.run_until((self.now + 50 * MILLI).min(end))?;
+        }
+        self.must_be_well(&healed, (self.now - began) / MILLI)
+    }
+
+    fn is_led_by(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        self.leaders().any(|place| self.nodes.get(place).is_some_and(|node| nodes.contains(&node.id)))
+    }
+
+    fn awaited(&self) -> usize {
+        self.clients.iter().map(|caller| caller.client.awaited()).sum()
+    }
+
+    fn must_be_well(&mut self, healed: &BTreeSet<NodeId>, millis: u64) -> Result<(), Violation> {
+        if !self.is_led_by(healed) {
+            return Err(Violation::Stuck { what: "nobody leads".to_owned(), millis });
+        }
+        let awaited: Vec<usize> = self.clients.iter().flat_map(|caller| caller.client.awaits()).collect();
+        if !awaited.is_empty() {
+            return Err(Violation::Stuck { what: format!("operations {awaited:?} have no end"), millis });
+        }
+        Ok(())
+    }
+
+    /// Chooses whom to heal: a majority of every configuration that any node has, if there is one that has lost nothing.
+    fn choose_majority(&mut self) -> Option<BTreeSet<NodeId>> {
+        let mut configurations = vec![self.latest_configuration()];
+        for node in &self.nodes {
+            if let Some(process) = node.process() {
+                configurations.push(process.replica().configuration().clone());
+            }
+        }
+        let ids: BTreeSet<NodeId> =
+            configurations.iter().flat_map(|known| known.members().iter().map(|member| member.id)).collect();
+        let whole = |id: &NodeId| self.nodes.iter().any(|node| node.id == *id && !node.tampered && !node.is_gone());
+        let mut healed: BTreeSet<NodeId> = ids.into_iter().filter(whole).collect();
+        let suffices = |healed: &BTreeSet<NodeId>| configurations.iter().all(|known| has_majority(known, healed));
+        if !suffices(&healed) {
+            return None;
+        }
+        // As few as will do, by chance. A witness may hold what only a node that is left out could bring.
+        let mut candidates: Vec<NodeId> = healed.iter().copied().collect();
+        if configurations.iter().any(has_witness) {
+            candidates.clear();
+        }
+        while !candidates.is_empty() {
+            let at = usize::try_from(self.random.below(candidates.len() as u64)).unwrap_or(0);
+            let id = candidates.swap_remove(at);
+            healed.remove(&id);
+            if !suffices(&healed) {
+                healed.insert(id);
+            }
+        }
+        Some(healed)
+    }
+
+    fn heal_node(&mut self, place: usize) {
+        let now = self.now;
+        let node = self.nodes_mut(place);
+        node.stalled_until = 0;
+        node.may_stop = false;
+        node.disk.heal();
+        node.disk.set_capacity(None);
+        match node.state {
+            State::Paused(_) => self.queue.put(now, Due::Resume(place)),
+            State::Down => self.queue.put(now, Due::Start(place)),
+            State::Up(_) | State::Gone => {}
+        }
+    }
+
+    fn wake_client(&mut self, number: usize) -> Result<(), Violation> {
+        if let Some(caller) = self.clients.get_mut(number) {
+            caller.client.silent_until = raft_core::types::Instant(0);
+        }
+        self.client_acts(number)
+    }
+}
+
+fn has_witness(configuration: &Configuration) -> bool {
+    configuration.members().iter().any(|member| !is_full(member.suffrage))
+}
+
+fn is_full(suffrage: Suffrage) -> bool {
+    !matches!(suffrage, Suffrage::Witness | Suffrage::LeavingWitness | Suffrage::JoiningWitness)
+}
+
+/// Whether these are a majority in both halves of a configuration, with somebody among them who can lead.
+fn has_majority(configuration: &Configuration, nodes: &BTreeSet<NodeId>) -> bool {
+    let majority = |voters: Vec<(NodeId, bool)>| {
+        let there = voters.iter().filter(|(id, _)| nodes.contains(id)).count();
+        // Where there are witnesses, only all others together are sure to hold what was committed.
+        let witnesses = voters.iter().any(|(_, full)| !full);
+        let leads = voters.iter().all(|(id, full)| !full || !witnesses || nodes.contains(id));
+        voters.is_empty() || (2 * there > voters.len() && leads)
+    };
+    let members = configuration.members();
+    let new = members.iter().filter(|member| member.votes()).map(|member| (member.id, is_full(member.suffrage)));
+    let old = members.iter().filter(|member| member.outgoing_voter).map(|member| (member.id, is_full(member.suffrage)));
+    majority(new.collect()) && majority(old.collect())
+}

@@ -1,0 +1,91 @@
+//! What nodes do, brought before the judge.
+
+use raft_core::raft::event::Event;
+use raft_core::storage::Storage;
+use raft_core::types::{EntryId, Index};
+
+use super::World;
+use crate::judge::{Life, Violation};
+use crate::node::Hearing;
+use crate::workload::Workload;
+
+impl<W: Workload> World<W> {
+    fn life(&self, place: usize) -> Life {
+        let node = self.nodes.get(place).expect("nodes are never taken away from the list");
+        Life { node: node.id, storage: node.identity.incarnation, place, number: node.lives, tampered: node.tampered }
+    }
+
+    /// A node has started.
+    pub(super) fn judge_start(&mut self, place: usize) -> Result<(), Violation> {
+        let life = self.life(place);
+        // What it was told while it started belongs to what it holds now.
+        self.nodes_mut(place).changes.borrow_mut().clear();
+        let Some(process) = self.nodes.get(place).and_then(crate::node::Node::process) else { return Ok(()) };
+        let storage = process.replica().raft().storage();
+        let restored = storage.snapshot().map_or(Index::ZERO, |snapshot| snapshot.through.index);
+        let restored = restored.min(process.replica().raft().last_applied());
+        self.judge.started(life, storage, restored)
+    }
+
+    /// A node's loop was turned.
+    pub(super) fn judge_turn(&mut self, place: usize, hearing: &mut Hearing) -> Result<(), Violation> {
+        let life = self.life(place);
+        let node = self.nodes.get(place).expect("nodes are never taken away from the list");
+        let changes = core::mem::take(&mut *node.changes.borrow_mut());
+        let executions = core::mem::take(&mut *node.executions.borrow_mut());
+        let post = node.post.borrow();
+        if post.taken_damaged > 0 {
+            return Err(Violation::DamageTaken { node: life.node, frames: post.taken_damaged });
+        }
+        self.coverage.add("packet", "found damaged", post.found_damaged);
+        drop(post);
+        node.post.borrow_mut().found_damaged = 0;
+        let Some(process) = node.process() else { return Ok(()) };
+        let raft = process.replica().raft();
+        for change in &changes {
+            self.judge.log_changed(life, change)?;
+        }
+        for event in &hearing.events {
+            if let Event::BecameLeader { term, .. } = event {
+                let storage = raft.storage();
+                let holds = |entry: EntryId| {
+                    entry.index <= storage.base().index || storage.term(entry.index) == Some(entry.term)
+                };
+                self.judge.elected(life, *term, holds)?;
+            }
+        }
+        for snapshot in &hearing.restored {
+            self.judge.restored(life, snapshot.through.index);
+        }
+        let mut executions = executions.iter().peekable();
+        for (entry, outcome) in hearing.applied.drain(..) {
+            let executed = executions.next_if(|execution| execution.index == entry.index);
+            self.judge.applied(life, entry, outcome, executed)?;
+        }
+        let commit = raft.commit();
+        if let Some(term) = raft.storage().term(commit) {
+            self.judge.committed(EntryId::new(term, commit));
+        }
+        self.judge.memory(life, process.replica().sessions().bytes())
+    }
+
+    /// The verdict on what clients saw.
+    pub(crate) fn verdict(&self) -> Result<(), Violation> {
+        self.judge.finish(&self.workload)
+    }
+
+    /// Puts what was counted elsewhere to the marks.
+    pub(crate) fn count_outcomes(&mut self) {
+        for (outcome, times) in &self.judge.outcomes {
+            self.coverage.add("session", outcome, *times);
+        }
+        let counts = self.links.counts;
+        self.coverage.add("packet", "sent", counts.sent);
+        self.coverage.add("packet", "cut", counts.cut);
+        self.coverage.add("packet", "lost", counts.lost);
+        self.coverage.add("packet", "doubled", counts.doubled);
+        self.coverage.add("packet", "replayed", counts.replayed);
+        self.coverage.add("packet", "slow", counts.slow);
+        self.coverage.add("packet", "damaged", counts.damaged);
+    }
+}
