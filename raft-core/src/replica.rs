@@ -249,11 +249,15 @@ where
     }
 
     /// Sends an operation to the leader, which is another node. The observer is told the answer
-    /// under the ticket; it may be lost like any message, and then nothing is known.
+    /// under the ticket; it may be lost like any message, and then nothing is known. A witness, which will not see the
+    /// outcome, sends nothing and names the leader.
     ///
     /// # Errors
     /// [`ProposeError`]: nothing was sent, and it will not be executed.
     pub fn forward(&mut self, secret: Option<Nonce>, operation: &Operation<'_>) -> Result<ForwardTicket, ProposeError> {
+        if self.core.stripped || self.core.raft.is_witness() {
+            return Err(ProposeError::NotLeader { leader: self.core.raft.leader() });
+        }
         let (id, term) = (self.core.raft.id(), self.core.raft.term());
         let leader = self.core.raft.leader().filter(|&leader| leader != id);
         let leader = leader.ok_or(ProposeError::NotLeader { leader: None })?;

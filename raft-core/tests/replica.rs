@@ -338,6 +338,9 @@ fn a_witness_has_no_state_and_reads_nothing() {
     let now = Instant(world.now);
     assert_eq!(world.node(3).machine().executed.len(), 0);
     assert!(matches!(world.node(3).read(now, Consistency::Linearizable), Err(ProposeError::NotLeader { .. })));
+    // It will never see what an operation answers, so it sends whoever asks to the leader.
+    let refused = world.node(3).forward(None, &Operation::Open { nonce: Nonce(1), fifo: false });
+    assert_eq!(refused, Err(ProposeError::NotLeader { leader: Some(id(leader)) }));
     let follower = 3 - leader;
     let read = world.node(follower).read(now, Consistency::Lease).unwrap();
     world.pass(50);

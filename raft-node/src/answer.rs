@@ -43,6 +43,8 @@ impl<N: Network, O: Observer> Observer for Answering<'_, N, O> {
         while let Some(Waiter { key, origin, .. }) = self.waiting.take_proposed(entry.index) {
             match outcome {
                 Some(outcome) if key == entry => answer_outcome(self.network, origin, outcome),
+                // The entry is committed, and this node holds it without what it says: a witness does.
+                None if key == entry => fail(self.network, None, origin, Failed::Unknown),
                 // Another leader's entry is committed where this one stood: it is lost for good.
                 _ => fail(self.network, None, origin, Failed::NotExecuted(NotExecuted::Overtaken)),
             }

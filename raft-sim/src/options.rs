@@ -159,6 +159,12 @@ impl Options {
             drift_per_mille: u16::try_from(random.between(20, 120)).unwrap_or(20),
         });
         let raft = raft(random);
+        let network = network(random);
+        let mut load = load(random);
+        if network.doubled + network.replayed > 0 {
+            // Without a session nothing tells the second copy of a forwarded command from the first.
+            load.plain_percent = 0;
+        }
         Options {
             nodes,
             clients: usize::try_from(random.between(1, 4)).unwrap_or(1),
@@ -166,12 +172,12 @@ impl Options {
             limits: limits(random),
             lease,
             segment_bytes: *random.pick(&[4 << 10, 16 << 10, 64 << 10]).unwrap_or(&4096),
-            network: network(random),
+            network,
             disks: disks(random),
             clocks: clocks(random, lease),
             processes: processes(random, nodes),
             operator: operator(random),
-            load: load(random),
+            load,
             raft,
         }
     }

@@ -56,8 +56,8 @@ impl<W: Workload> World<W> {
             return Ok(());
         }
         if may_stop {
-            // A call failed while it started. It is tried again.
-            self.nodes_mut(place).end_process();
+            // A call failed while it started, or the power went. It is tried again.
+            self.lose_power(place);
             self.queue.put(now + 100 * MILLI, Due::Start(place));
             return Ok(());
         }
@@ -215,13 +215,16 @@ impl<W: Workload> World<W> {
                 let member = self.latest_configuration().member(id).is_some();
                 self.judge.expelled(id, tampered, member)
             }
-            Stopped::Replica(PollError::Storage(_)) if may_stop => {
+            Stopped::Replica(PollError::Diverged { .. } | PollError::UnknownOperation { .. }) => {
+                Err(Violation::Stopped { node: id, error: format!("{stopped:?}") })
+            }
+            Stopped::Replica(_) if may_stop => {
                 self.coverage.count("storage", "stopped by an error");
                 self.lose_power(place);
                 self.start_later(place);
                 Ok(())
             }
-            Stopped::Replica(PollError::Storage(_)) if tampered => {
+            Stopped::Replica(_) if tampered => {
                 self.coverage.count("storage", "stopped by decay");
                 self.nodes_mut(place).end_process();
                 self.nodes_mut(place).state = State::Gone;
