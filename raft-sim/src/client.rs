@@ -362,6 +362,10 @@ impl Client {
                 let leader = hint.and_then(|leader| self.nodes.iter().position(|known| *known == leader));
                 self.route.redirected(node, leader, now, &self.pace, &mut self.jitter);
             }
+            // One that cannot tell may be cut off from the leader, and not know it.
+            ResponseBody::Unknown => {
+                self.route.failed(node, now, &self.pace, &mut self.jitter);
+            }
             _ => {}
         }
     }

@@ -216,7 +216,7 @@ impl<M: StateMachine> Node<M> {
             raft: Config { suspect_through, ..raft },
             create: self.joins.is_none().then(|| first.clone()),
             join: self.joins.clone(),
-            request_timeout: raft_core::types::Millis(2_000),
+            request_timeout: raft_core::types::Millis(1_000),
             stop_timeout: raft_core::types::Millis(500),
             ..NodeOptions::new(self.id)
         };

@@ -194,3 +194,17 @@ fn an_idle_session_is_kept_alive() {
     }
     assert!(engine.stats().sent > 4, "{:?}", engine.stats());
 }
+
+#[test]
+fn a_node_that_cannot_tell_is_left_for_another_one() {
+    // A follower whose answers from the leader are cut off: what it forwards is never heard of again.
+    for seed in 1..=8 {
+        let service = Service::start(2, |node, _| if node == 1 { Turn::Unknown } else { Turn::Serve });
+        let mut engine = Engine::new(&Options { seed: Some(seed), ..service.options(&[0, 1]) }).unwrap();
+        let session = engine.open_session();
+        engine.submit(session, b"x", Some(Duration::from_secs(20))).unwrap();
+        let completed = complete(&mut engine, 1);
+        assert_eq!(answer(&completed[0].1), b"x");
+        service.assert_none_twice();
+    }
+}
