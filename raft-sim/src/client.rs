@@ -353,7 +353,7 @@ impl Client {
                 let hint = match reason {
                     NotExecuted::Refused(ProposeError::NotLeader { leader }) => *leader,
                     NotExecuted::Refused(ProposeError::Transferring { .. }) => None,
-                    NotExecuted::Stopping => {
+                    NotExecuted::Stopping | NotExecuted::Unconfirmed => {
                         self.route.failed(node, now, &self.pace, &mut self.jitter);
                         return;
                     }
