@@ -409,6 +409,13 @@ impl Client {
         }
     }
 
+    /// It closes its session, once its commands have come to their ends.
+    pub(crate) fn close(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.close();
+        }
+    }
+
     /// When it has something to do without any news.
     pub(crate) fn deadline(&self) -> Instant {
         let session = self.session.as_ref().map_or(Instant::NEVER, ClientSession::deadline);

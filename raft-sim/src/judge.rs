@@ -349,13 +349,13 @@ impl Judge {
         }
     }
 
+    /// The last session that was opened with this secret.
+    pub(crate) fn opened_by(&self, nonce: Nonce) -> Option<SessionId> {
+        self.sessions.opened_by(nonce)
+    }
+
     /// In how many terms there was a leader.
     pub(crate) fn elections(&self) -> usize {
         self.elections.terms()
-    }
-
-    /// The last entry that was applied anywhere.
-    pub(crate) fn last_applied(&self) -> EntryId {
-        self.states.last()
     }
 }
