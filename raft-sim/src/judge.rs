@@ -6,7 +6,7 @@ use raft_core::entry::{EntryHeader, EntryKind};
 use raft_core::session::operation::Operation as LogOperation;
 use raft_core::session::owned::OwnedOutcome;
 use raft_core::storage::Storage;
-use raft_core::types::{EntryId, Incarnation, Index, NodeId, Nonce, Sequence, SessionId, Term};
+use raft_core::types::{ClusterTime, EntryId, Incarnation, Index, NodeId, Nonce, Sequence, SessionId, Term};
 use thiserror::Error;
 
 use crate::check::elections::Elections;
@@ -49,13 +49,17 @@ pub enum Violation {
     RanTwice { session: SessionId, sequence: Sequence, first: Index, second: Index },
     #[error("exactly once: command {sequence} of session {session} ran at {index}; its client knew it would not")]
     RanAfterRefusal { session: SessionId, sequence: Sequence, index: Index },
+    #[error(
+        "exactly once: command {sequence} of session {session}, whose commands run in order, ran too late at {index}"
+    )]
+    RanOutOfOrder { session: SessionId, sequence: Sequence, index: Index },
     #[error("exactly once: the client of command {sequence} was told that it did not run; it ran at {index}")]
     RefusedAndRan { sequence: Sequence, index: Index },
     #[error("exactly once: command {sequence} got two answers; it ran at {index}")]
     AnswersDiffer { sequence: Sequence, index: Index },
     #[error("exactly once: command {sequence} was answered and did not run")]
     AnsweredAndDidNotRun { sequence: Sequence },
-    #[error("cluster time went back at entry {entry:?}")]
+    #[error("cluster time: it went back at entry {entry:?}")]
     TimeWentBack { entry: EntryId },
     #[error("linearizability: no order of these operations on key {key} is possible\n{operations}")]
     NotLinearizable { key: u64, operations: String },
@@ -105,6 +109,8 @@ pub(crate) struct Judge {
     payloads: BTreeMap<EntryId, Payload>,
     /// The terms of the entries in the log of each machine.
     terms: BTreeMap<usize, BTreeMap<Index, Term>>,
+    /// The cluster time of each entry that was appended anywhere.
+    times: BTreeMap<EntryId, ClusterTime>,
     /// Machines whose logs hold entries without payloads: witnesses, which have no state.
     stripped: BTreeSet<usize>,
     cases: Vec<Case>,
@@ -189,6 +195,11 @@ impl Judge {
             raft_core::crc::crc32c(sum, &header.time.0.to_le_bytes())
         });
         self.logs.appended(life.node, entry, before, sum)?;
+        self.times.insert(entry, header.time);
+        let before = EntryId::new(before, entry.index.previous());
+        if self.times.get(&before).is_some_and(|time| header.time < *time) {
+            return Err(Violation::TimeWentBack { entry });
+        }
         if stripped {
             self.stripped.insert(life.place);
         } else {
@@ -232,14 +243,8 @@ impl Judge {
         }
         let executed = executed.map(|execution| (execution.digest, execution.time));
         let applied = Applied { entry, outcome: outcome.clone(), executed };
-        let last_time = self.states.last_time();
         if !self.states.applied((life.place, life.number), life.node, applied)? {
             return Ok(());
-        }
-        if let (Some((_, time)), Some(before)) = (executed, last_time)
-            && time < before
-        {
-            return Err(Violation::TimeWentBack { entry });
         }
         let Some(outcome) = outcome else { return Ok(()) };
         self.count(&outcome);

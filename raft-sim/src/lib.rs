@@ -2,6 +2,14 @@
 //!
 //! One thread, one seed, virtual time: the same replica, log, session and client code that ships runs over a simulated
 //! network, simulated disks and clocks of its own, thousands of times faster than real time.
+//!
+//! `cargo run --release -p raft-sim -- --seeds 10000` breaks a cluster that serves registers. A program puts its own state
+//! machine in by a [`workload::Workload`] and [`check`].
+//!
+//! A run: [`options::Options::draw`] makes a world of a seed; the world turns nodes' event loops, lets packets arrive and
+//! faults happen until the time for faults is over; then it heals a majority for good and requires that all ends well.
+//! After each turn of a node the [`judge`] brings what it did before the checkers in [`mod@check`]; what clients saw is
+//! checked at the end.
 
 mod client;
 mod endpoint;
@@ -11,6 +19,7 @@ mod queue;
 mod watched;
 mod world;
 
+pub mod campaign;
 pub mod check;
 pub mod coverage;
 pub mod judge;
@@ -18,5 +27,9 @@ pub mod options;
 pub mod random;
 pub mod registers;
 pub mod run;
+pub mod shrink;
 pub mod trace;
+mod user;
 pub mod workload;
+
+pub use user::check;

@@ -17,6 +17,7 @@ use raft_core::types::{EntryId, Instant, NodeId};
 use raft_node::{Clock, EventLoop, Handle, NodeOptions, StartError};
 use raft_storage_file::simulated::Disk;
 use raft_storage_file::{FileStorage, Identity, OpenError, Options as StorageOptions, StorageError, SuspectTail};
+use thiserror::Error;
 
 use crate::endpoint::{Post, SharedPost, SimNetwork, SimPeers};
 use crate::watched::{Execution, LogChange, Seen, WatchedMachine, WatchedStorage};
@@ -146,10 +147,12 @@ pub(crate) struct Node<M> {
 }
 
 /// Why a node could not start.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub(crate) enum CannotStart {
-    Storage(OpenError),
-    Node(StartError<StorageError>),
+    #[error("its storage: {0}")]
+    Storage(#[from] OpenError),
+    #[error("its node: {0}")]
+    Node(#[from] StartError<StorageError>),
 }
 
 impl<M: StateMachine> Node<M> {

@@ -165,7 +165,7 @@ impl Options {
             // Without a session nothing tells the second copy of a forwarded command from the first.
             load.plain_percent = 0;
         }
-        Options {
+        let options = Options {
             nodes,
             clients: usize::try_from(random.between(1, 4)).unwrap_or(1),
             faulty_millis: random.between(5_000, 30_000),
@@ -179,7 +179,24 @@ impl Options {
             operator: operator(random),
             load,
             raft,
-        }
+        };
+        if options.processes.restored > 0 { options.with_restored_disks_alone() } else { options }
+    }
+
+    /// Of a disk that comes back as it was long ago only a leader can tell that it lacks what it acknowledged, for the
+    /// life of its storage is the right one. So one that knows must be there, or nobody can be blamed: all that ends
+    /// leaders is left out.
+    fn with_restored_disks_alone(mut self) -> Options {
+        let ProcessOptions { restored, down_max_millis, .. } = self.processes;
+        self.processes = ProcessOptions { restored, down_max_millis, ..ProcessOptions::default() };
+        let DiskOptions { sync_min, sync_max, .. } = self.disks;
+        self.disks = DiskOptions { sync_min, sync_max: sync_max.min(10_000), ..DiskOptions::default() };
+        let NetworkOptions { latency_min, latency_max, .. } = self.network;
+        self.network = NetworkOptions { latency_min, latency_max, ..NetworkOptions::default() };
+        self.operator.transferred = 0;
+        self.operator.members_changed = 0;
+        self.raft.election_timeout = Millis(self.raft.election_timeout.0.max(300));
+        self
     }
 
     /// A world without faults, in which three nodes should live in peace.
@@ -208,7 +225,7 @@ fn sometimes(random: &mut Random, percent: u64, least: u64, most: u64) -> Every 
 
 fn limits(random: &mut Random) -> SessionLimits {
     let ttl = *random.pick(&[1_000, 3_000, 10_000]).unwrap_or(&3_000);
-    let evict_idle = random.chance(200_000).then(|| Millis(ttl / 2));
+    let evict_idle = random.chance(200_000).then_some(Millis(ttl / 2));
     SessionLimits {
         sessions: *random.pick(&[4, 8, 32]).unwrap_or(&8),
         window: *random.pick(&[1, 4, 16]).unwrap_or(&4),
@@ -295,7 +312,7 @@ fn processes(random: &mut Random, nodes: u64) -> ProcessOptions {
         pause_max_millis: random.between(50, 5_000),
         stopped: sometimes(random, 30, 1_000, 10_000),
         wiped: if survives { sometimes(random, 15, 5_000, 30_000) } else { 0 },
-        restored: if survives { sometimes(random, 15, 5_000, 30_000) } else { 0 },
+        restored: if survives { sometimes(random, 5, 1_000, 5_000) } else { 0 },
         doubled: if survives { sometimes(random, 10, 5_000, 30_000) } else { 0 },
     }
 }

@@ -26,6 +26,8 @@ struct Ran {
 pub struct Sessions {
     /// Who opened each.
     secrets: BTreeMap<SessionId, u128>,
+    /// The last command that ran in each of those whose commands run in order.
+    in_order: BTreeMap<SessionId, Sequence>,
     closed: BTreeSet<SessionId>,
     ran: BTreeMap<(SessionId, Sequence), Ran>,
     /// In which session a command of a client ran last.
@@ -46,7 +48,10 @@ impl Sessions {
         outcome: &OwnedOutcome,
     ) -> Result<(), Violation> {
         match (operation, outcome) {
-            (Operation::Open { nonce, .. }, OwnedOutcome::Opened { session, again, .. }) => {
+            (Operation::Open { nonce, fifo }, OwnedOutcome::Opened { session, again, .. }) => {
+                if *fifo {
+                    self.in_order.entry(*session).or_insert(Sequence(0));
+                }
                 self.opened(index, *nonce, *session, *again)
             }
             (Operation::Close { session }, OwnedOutcome::Closed) => {
@@ -88,7 +93,13 @@ impl Sessions {
         match self.ran.get_mut(&(session, sequence)) {
             None if replayed || at != index => Err(Violation::ReplayOfNothing { session, sequence, index }),
             None if self.refused.contains(&key) => Err(Violation::RanAfterRefusal { session, sequence, index }),
+            None if self.in_order.get(&session).is_some_and(|last| sequence < *last) => {
+                Err(Violation::RanOutOfOrder { session, sequence, index })
+            }
             None => {
+                if let Some(last) = self.in_order.get_mut(&session) {
+                    *last = sequence;
+                }
                 self.ran.insert((session, sequence), Ran { at, answer: answer.cloned() });
                 self.ran_in.insert(key, session);
                 Ok(())
@@ -196,6 +207,19 @@ mod tests {
         assert_eq!(sessions.refused(NONCE, Sequence(2)), Ok(()));
         let ran = sessions.applied(Index(5), &command(2), &answered(5, b"a", false));
         assert!(matches!(ran, Err(Violation::RanAfterRefusal { .. })));
+    }
+
+    #[test]
+    fn a_command_that_runs_out_of_order_is_found_where_order_was_promised() {
+        let run = |fifo| {
+            let mut sessions = Sessions::default();
+            let outcome = OwnedOutcome::Opened { session: SessionId(3), again: false, ttl: Millis(1), window: 4 };
+            sessions.applied(Index(3), &Operation::Open { nonce: NONCE, fifo }, &outcome).unwrap();
+            sessions.applied(Index(4), &command(2), &answered(4, b"a", false)).unwrap();
+            sessions.applied(Index(5), &command(1), &answered(5, b"a", false))
+        };
+        assert_eq!(run(false), Ok(()));
+        assert!(matches!(run(true), Err(Violation::RanOutOfOrder { .. })));
     }
 
     #[test]

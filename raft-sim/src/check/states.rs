@@ -1,5 +1,5 @@
 //! State Machine Safety (Raft paper, figure 3): all nodes apply the same entries, with the same outcome, to the same
-//! state, at every index; and cluster time never goes back.
+//! state, at every index.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +25,6 @@ pub struct States {
     applied: BTreeMap<Index, Applied>,
     /// How far each life of each node has come: place and life.
     reached: BTreeMap<(usize, u64), Index>,
-    /// The cluster time at the last command that was executed.
-    time: Option<ClusterTime>,
 }
 
 impl States {
@@ -47,7 +45,6 @@ impl States {
         }
         match self.applied.get(&index) {
             None => {
-                self.time = applied.executed.map(|(_, time)| time).or(self.time);
                 self.applied.insert(index, applied);
                 Ok(true)
             }
@@ -62,12 +59,6 @@ impl States {
     #[must_use]
     pub fn last(&self) -> EntryId {
         self.applied.last_key_value().map_or(EntryId::ZERO, |(_, applied)| applied.entry)
-    }
-
-    /// The cluster time at the last command that was executed.
-    #[must_use]
-    pub fn last_time(&self) -> Option<ClusterTime> {
-        self.time
     }
 
     /// What was applied at an index.

@@ -167,6 +167,10 @@ impl<W: Workload> World<W> {
         self.random.pick(&from).copied()
     }
 
+    fn leads(&self, place: usize) -> bool {
+        self.leaders().any(|leader| leader == place)
+    }
+
     fn is_up(&self, place: usize) -> bool {
         self.nodes.get(place).is_some_and(crate::node::Node::is_up)
     }
@@ -366,19 +370,16 @@ impl<W: Workload> World<W> {
     /// Takes a node's disk away, or brings it back as it was once; the node comes back under its old name.
     fn wipe(&mut self, restored: bool) {
         let Some(place) = self.pick_up().filter(|place| self.may_lose_data(*place)) else { return };
+        if restored && (self.nodes_mut(place).old_disk.is_none() || self.leads(place)) {
+            return;
+        }
         self.meets(place, if restored { "restored disk" } else { "wiped disk" });
         let incarnation = Incarnation(u128::from(self.random.bits()));
         let node = self.nodes_mut(place);
         node.end_process();
         node.tampered = true;
         if restored {
-            // Copied while it was being written: what the disk will hold if the power goes now is what a copy of
-            // the files could have been, one turn ago or many.
             node.disk = node.old_disk.take().unwrap_or_default();
-            if node.disk.contents().is_empty() {
-                node.state = State::Gone;
-                return;
-            }
         } else {
             node.disk = raft_storage_file::simulated::Disk::new();
             node.identity.incarnation = incarnation;

@@ -7,6 +7,7 @@ use raft_core::replica::PollError;
 use raft_core::transport::ClientId;
 use raft_core::types::NodeId;
 use raft_node::{Stopped, Turn};
+use raft_storage_file::simulated::Fate;
 
 use super::{Due, MILLI, Mail, World};
 use crate::endpoint::{Departing, Packet};
@@ -36,6 +37,7 @@ impl<W: Workload> World<W> {
         self.trace.note(now, &[1, id.get(), lives], |line| write!(line, "node {id} starts"));
         match started {
             Ok(()) => {
+                self.copy_disk(place);
                 self.judge_start(place)?;
                 self.wake(place);
                 Ok(())
@@ -44,11 +46,19 @@ impl<W: Workload> World<W> {
         }
     }
 
+    /// Somebody makes a copy of the node's files now and then, and may bring it back one day.
+    fn copy_disk(&mut self, place: usize) {
+        if self.options.processes.restored > 0 && self.random.chance(500_000) {
+            let node = self.nodes_mut(place);
+            node.old_disk = Some(node.disk.after_power_loss(|_| Fate::Lost));
+        }
+    }
+
     fn could_not_start(&mut self, place: usize, error: &CannotStart) -> Result<(), Violation> {
         let now = self.now;
         let node = self.nodes_mut(place);
         let (id, tampered, may_stop) = (node.id, node.tampered, node.may_stop);
-        self.trace.say(now, &format!("node {id} cannot start: {error:?}"));
+        self.trace.say(now, &format!("node {id} cannot start: {error}"));
         if tampered {
             // It is refused for good, as it should be: an operator replaces it.
             self.nodes_mut(place).state = State::Gone;
@@ -61,7 +71,7 @@ impl<W: Workload> World<W> {
             self.queue.put(now + 100 * MILLI, Due::Start(place));
             return Ok(());
         }
-        Err(Violation::CannotStart { node: id, error: format!("{error:?}") })
+        Err(Violation::CannotStart { node: id, error: error.to_string() })
     }
 
     /// Has the loop turned as soon as the node is free.

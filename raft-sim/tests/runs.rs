@@ -1,0 +1,43 @@
+//! Whole runs: the same seed is the same run, a calm cluster stays calm, what is broken is found.
+
+use raft_sim::judge::Violation;
+use raft_sim::registers::RegisterLoad;
+use raft_sim::run::{self, Outcome};
+
+fn violation(outcome: &Outcome) -> Option<&Violation> {
+    outcome.violation.as_ref()
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 1..=20 {
+        let [first, second] = [false, true].map(|watched| run::run(seed, RegisterLoad::default(), watched));
+        assert_eq!(violation(&first), None, "seed {seed}");
+        assert_eq!(first.hash, second.hash, "seed {seed}");
+        assert_eq!((first.millis, first.operations), (second.millis, second.operations));
+        assert_eq!(first.coverage, second.coverage);
+    }
+}
+
+#[test]
+fn a_calm_cluster_elects_nobody_for_a_thousand_seconds() {
+    for seed in 1..=3 {
+        let outcome = run::run_calm(seed, 1_000_000, RegisterLoad::default(), false);
+        assert_eq!(violation(&outcome), None, "seed {seed}");
+        assert_eq!(outcome.millis, 1_000_000);
+        assert!(outcome.operations > 1_000, "{} operations", outcome.operations);
+    }
+}
+
+#[test]
+fn every_step_of_the_shrinker_switches_off_a_fault_of_its_own() {
+    let options = raft_sim::options::Options::draw(1);
+    for (name, step) in raft_sim::shrink::STEPS {
+        let mut changed = options.clone();
+        *step(&mut changed) += 1;
+        let others = raft_sim::shrink::STEPS.iter().filter(|(other, _)| other != name);
+        for (other, step) in others {
+            assert_eq!(*step(&mut changed.clone()), *step(&mut options.clone()), "{name} is also {other}");
+        }
+    }
+}
