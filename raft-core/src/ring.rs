@@ -348,4 +348,27 @@ mod tests {
         }
         assert!(wrapped > 100, "some reads end where the ring wraps, and only there too early");
     }
+
+    #[test]
+    fn what_is_stripped_is_kept_without_its_payload() {
+        let (mut log, mut witness) = (Small::new(), Small::new());
+        append(&mut log, 1, b"payload").unwrap();
+        append(&mut log, 1, b"more").unwrap();
+        witness.append_records(log.read(Index(1), Index(2), 1000).unwrap().stripped()).unwrap();
+        let kept = witness.read(Index(1), Index(2), 1000).unwrap();
+        assert_eq!(kept.bytes().len(), 2 * HEADER_BYTES);
+        assert!(kept.headers().all(|header| header.kind == EntryKind::Stripped));
+    }
+
+    #[test]
+    fn the_bytes_behind_an_entry_are_counted_around_the_end() {
+        let mut log = Small::new();
+        for payload in [b"aaaaaaaa", b"bbbbbbbb", b"cccccccc", b"dddddddd"] {
+            append(&mut log, 1, payload).unwrap();
+        }
+        assert_eq!((log.bytes_behind(Index(0)), log.bytes_behind(Index(3)), log.bytes_behind(Index(4))), (160, 40, 0));
+        log.compact(Index(2));
+        append(&mut log, 1, b"eeeeeeee").unwrap();
+        assert_eq!((log.bytes_behind(Index(2)), log.bytes_behind(Index(4))), (120, 40));
+    }
 }
