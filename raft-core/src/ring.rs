@@ -371,4 +371,12 @@ mod tests {
         append(&mut log, 1, b"eeeeeeee").unwrap();
         assert_eq!((log.bytes_behind(Index(2)), log.bytes_behind(Index(4))), (120, 40));
     }
+
+    #[test]
+    fn a_log_alone_takes_no_snapshots() {
+        let mut log = Small::new();
+        log.begin_draft();
+        assert_eq!(log.extend_draft(b"x"), Err(Full));
+        assert_eq!((log.snapshot(), log.read_draft(0, 1)), (None, Err(ReadError::Missing(Index::ZERO))));
+    }
 }
