@@ -5,7 +5,7 @@ use raft_core::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Member, S
 use raft_core::entry::{EntryHeader, EntryKind, Records};
 use raft_core::message::{Body, Rejection, Round};
 use raft_core::raft::config::Config;
-use raft_core::raft::event::Expulsion;
+use raft_core::raft::event::{Event, Expulsion};
 use raft_core::raft::{Raft, StepError};
 use raft_core::session::limits::SessionLimits;
 use raft_core::snapshot::Head;
@@ -174,4 +174,20 @@ fn a_witness_knows_that_it_is_one() {
     let members = (1..).zip(members).map(|(node, suffrage)| Member::new(id(node), suffrage, "").unwrap());
     let node = Lone::with(Configuration::new(ClusterId(1), SessionLimits::default(), members).unwrap());
     assert!(node.raft.is_witness() && !Lone::of(3).raft.is_witness());
+}
+
+/// A disk that owes nothing is not stalled, though it is not heard of again.
+#[test]
+fn a_disk_stalls_only_while_something_is_not_durable() {
+    let mut node = Lone::of(1);
+    node.lead();
+    let stalls = |node: &mut Lone| {
+        node.tick(node.now.after(config(1).disk_stall_max));
+        core::iter::from_fn(|| node.raft.event()).any(|(_, event)| matches!(event, Event::DiskStalled { .. }))
+    };
+    node.propose().unwrap();
+    node.save();
+    assert!(!stalls(&mut node));
+    node.propose().unwrap();
+    assert!(stalls(&mut node));
 }
