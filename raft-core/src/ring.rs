@@ -278,6 +278,7 @@ mod tests {
         assert_eq!(read(&mut log, 1, 3, 0), b"a");
         assert_eq!(read(&mut log, 1, 3, 66), b"ab");
         assert_eq!(read(&mut log, 2, 2, 1000), b"b");
+        assert_eq!(read(&mut log, 2, 3, 66), b"bc");
     }
 
     #[test]
@@ -370,6 +371,8 @@ mod tests {
         log.compact(Index(2));
         append(&mut log, 1, b"eeeeeeee").unwrap();
         assert_eq!((log.bytes_behind(Index(2)), log.bytes_behind(Index(4))), (120, 40));
+        append(&mut log, 1, b"ffffffff").unwrap();
+        assert_eq!((log.bytes_behind(Index(2)), append(&mut log, 1, b"")), (160, Err(Full)), "full to the last byte");
     }
 
     #[test]
