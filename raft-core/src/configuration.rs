@@ -397,8 +397,8 @@ pub enum LoadError<E> {
     Read(#[from] ReadError<E>),
 }
 
-/// The default limits with a member list, for tests and examples: voters 1 to `voters` without
-/// addresses.
+/// The default limits, but for sessions that live for a minute, with a member list, for tests and
+/// examples: voters 1 to `voters` without addresses.
 ///
 /// # Errors
 /// As [`Configuration::new`].
@@ -415,6 +415,7 @@ pub fn voters(cluster: ClusterId, voters: u64) -> Result<Configuration, Configur
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::RingLog;
 
     #[test]
     fn a_configuration_reads_back_as_it_was_written_and_sorted() {
@@ -478,6 +479,7 @@ mod tests {
     #[test]
     fn the_digest_is_the_checksum_of_the_payload() {
         let (three, four) = (voters(ClusterId(1), 3).unwrap(), voters(ClusterId(1), 4).unwrap());
+        assert_eq!(three.limits().ttl, Millis(60_000));
         let mut buffer = [0; CONFIGURATION_BYTES_MAX];
         assert_eq!(three.digest(), Ok(crate::crc::crc32c(0, three.encode(&mut buffer).unwrap())));
         assert_ne!(three.digest(), four.digest());
@@ -489,5 +491,21 @@ mod tests {
         assert_eq!(wait(1000, 0), Millis(1001));
         assert_eq!(wait(1000, 10), Millis(1021));
         assert_eq!(wait(150, 10), Millis(155), "fractions of a millisecond are waited for, too");
+    }
+
+    #[test]
+    fn a_storage_that_holds_anything_is_not_bootstrapped() {
+        let configuration = voters(ClusterId(1), 3).unwrap();
+        let mut voted = RingLog::<4, 1024>::new();
+        voted.set_hard_state(HardState { term: Term(1), vote: None });
+        assert_eq!(bootstrap(&mut voted, &configuration), Err(BootstrapError::NotEmpty));
+        let mut filled = RingLog::<4, 1024>::new();
+        let header = EntryHeader::new(EntryId::new(Term(1), Index(1)), ClusterTime(0), EntryKind::Noop, &[]).unwrap();
+        filled.append(&header, &[]).unwrap();
+        assert_eq!(bootstrap(&mut filled, &configuration), Err(BootstrapError::NotEmpty));
+        let mut empty = RingLog::<4, 1024>::new();
+        bootstrap(&mut empty, &configuration).unwrap();
+        assert_eq!(load(&mut empty, Index(1)).unwrap(), configuration);
+        assert!(matches!(load(&mut filled, Index(1)), Err(LoadError::NoConfiguration { index: Index(1) })));
     }
 }

@@ -502,6 +502,11 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(matches!(Entry::decode(&bytes[..length]), Err(RecordError::Short { .. })));
         }
+        for place in [8..16, 16..24] {
+            let mut zeroed = bytes.clone();
+            zeroed[place].fill(0);
+            assert_eq!(EntryHeader::decode(&zeroed), Err(RecordError::Zero), "index and term are not 0");
+        }
     }
 
     #[test]
@@ -539,6 +544,9 @@ mod tests {
         assert_eq!(kinds, [(EntryKind::Stripped, 0), (EntryKind::Configuration, 1), (EntryKind::Operation, 0)]);
         assert!(read.iter().eq(records.iter()));
         assert_eq!((read.first(), read.last()), (records.first(), records.last()));
+        let at = |index| EntryId::new(Term(1), Index(index));
+        assert_eq!((records.first(), records.last()), (at(5), at(7)));
+        assert!(Records::parse(&bytes).unwrap().is_whole() && !records.is_whole());
     }
 
     #[test]

@@ -135,11 +135,11 @@ impl Sink for Answer<'_> {
     fn write(&mut self, bytes: &[u8]) {
         let room = self.buffer.get_mut(self.length..).and_then(|rest| rest.get_mut(..bytes.len()));
         match room {
-            Some(place) if !self.overflowed => {
+            Some(place) => {
                 place.copy_from_slice(bytes);
                 self.length += bytes.len();
             }
-            _ => self.overflowed = true,
+            None => self.overflowed = true,
         }
     }
 }

@@ -313,7 +313,7 @@ mod tests {
             Body::Forward {
                 ticket: ForwardTicket(u64::MAX),
                 secret: Some(Nonce(u128::MAX)),
-                operation: Operation::Plain { command: Bytes(b"command") },
+                operation: Operation::Plain { command: Bytes(&[1; 300]) },
             },
             Body::Forwarded { ticket: ForwardTicket(u64::MAX), outcome: Ok(most) },
             Body::Forwarded {
@@ -322,7 +322,7 @@ mod tests {
             },
             Body::Campaign,
             Body::Expelled { reason: Expulsion::Forgot { acknowledged: most } },
-            Body::Snapshot { snapshot, offset: u64::MAX, round: Round(u64::MAX), data: Bytes(b"part of it") },
+            Body::Snapshot { snapshot, offset: u64::MAX, round: Round(u64::MAX), data: Bytes(&[2; 300]) },
             Body::SnapshotReply { through: most, received: u64::MAX, round: Round(u64::MAX), resend: true },
             Body::Digest { check: most, digest: u64::MAX },
         ]

@@ -86,8 +86,6 @@ struct Core<S, M, X, const NODES: usize> {
     configuration_entry: EntryId,
     /// Whether leaders have yet to learn what storage a member has.
     unregistered: bool,
-    /// The last clock entry proposed: the next one waits until it is applied.
-    clock_entry: Index,
     /// Whether entries were applied without their payloads: this is a witness, which has no state.
     stripped: bool,
     checks: Checks<NODES>,
@@ -165,7 +163,6 @@ where
             configuration,
             configuration_entry: EntryId::ZERO,
             unregistered: true,
-            clock_entry: Index::ZERO,
             stripped: false,
             checks: Checks::default(),
             snapshot_wanted: false,
@@ -450,19 +447,13 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
     /// Lets sessions expire in an idle cluster: a leader with one that is due commits an entry that
     /// carries nothing but its cluster time.
     fn keep_time(&mut self, now: Instant) {
-        let applied = self.raft.last_applied();
-        if self.raft.term_start().is_none_or(|start| applied < start) || applied < self.clock_entry {
-            return;
-        }
         let Some(time) = self.raft.cluster_time(now) else { return };
-        let due = self.sessions.next_expiry().is_some_and(|expiry| time > expiry);
-        // Entries under way carry the time too.
-        if due
-            && applied == self.raft.storage().last().index
-            && let Ok((id, ready)) = self.raft.propose(now, EntryKind::Clock, &[])
+        // Entries under way carry the time too: the start of the term is one, and the last clock entry.
+        if self.raft.last_applied() == self.raft.storage().last().index
+            && self.sessions.next_expiry().is_some_and(|expiry| time > expiry)
+            && let Ok((_, ready)) = self.raft.propose(now, EntryKind::Clock, &[])
         {
             ready.later();
-            self.clock_entry = id.index;
         }
     }
 

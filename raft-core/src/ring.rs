@@ -278,6 +278,7 @@ mod tests {
         assert_eq!(read(&mut log, 1, 3, 0), b"a");
         assert_eq!(read(&mut log, 1, 3, 66), b"ab");
         assert_eq!(read(&mut log, 2, 2, 1000), b"b");
+        assert_eq!(read(&mut log, 2, 3, 66), b"bc");
     }
 
     #[test]
@@ -347,5 +348,38 @@ mod tests {
             wrapped += usize::from(next.is_some_and(|bytes| bytes <= most));
         }
         assert!(wrapped > 100, "some reads end where the ring wraps, and only there too early");
+    }
+
+    #[test]
+    fn what_is_stripped_is_kept_without_its_payload() {
+        let (mut log, mut witness) = (Small::new(), Small::new());
+        append(&mut log, 1, b"payload").unwrap();
+        append(&mut log, 1, b"more").unwrap();
+        witness.append_records(log.read(Index(1), Index(2), 1000).unwrap().stripped()).unwrap();
+        let kept = witness.read(Index(1), Index(2), 1000).unwrap();
+        assert_eq!(kept.bytes().len(), 2 * HEADER_BYTES);
+        assert!(kept.headers().all(|header| header.kind == EntryKind::Stripped));
+    }
+
+    #[test]
+    fn the_bytes_behind_an_entry_are_counted_around_the_end() {
+        let mut log = Small::new();
+        for payload in [b"aaaaaaaa", b"bbbbbbbb", b"cccccccc", b"dddddddd"] {
+            append(&mut log, 1, payload).unwrap();
+        }
+        assert_eq!((log.bytes_behind(Index(0)), log.bytes_behind(Index(3)), log.bytes_behind(Index(4))), (160, 40, 0));
+        log.compact(Index(2));
+        append(&mut log, 1, b"eeeeeeee").unwrap();
+        assert_eq!((log.bytes_behind(Index(2)), log.bytes_behind(Index(4))), (120, 40));
+        append(&mut log, 1, b"ffffffff").unwrap();
+        assert_eq!((log.bytes_behind(Index(2)), append(&mut log, 1, b"")), (160, Err(Full)), "full to the last byte");
+    }
+
+    #[test]
+    fn a_log_alone_takes_no_snapshots() {
+        let mut log = Small::new();
+        log.begin_draft();
+        assert_eq!(log.extend_draft(b"x"), Err(Full));
+        assert_eq!((log.snapshot(), log.read_draft(0, 1)), (None, Err(ReadError::Missing(Index::ZERO))));
     }
 }

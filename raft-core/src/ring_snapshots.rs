@@ -184,6 +184,7 @@ mod tests {
     use super::*;
     use crate::crc::crc32c;
     use crate::entry::EntryKind;
+    use crate::types::NodeId;
 
     type Small = RingSnapshots<RingLog<8, 200>, 16>;
 
@@ -255,5 +256,22 @@ mod tests {
         assert_eq!((log.term(Index(1)), log.read(Index(2), Index(2), 9)), (None, Err(ReadError::Missing(Index(2)))));
         append(&mut log, 3, b"c").unwrap();
         assert_eq!(log.read(Index(3), Index(3), 9).unwrap().last(), EntryId::new(Term(3), Index(3)));
+    }
+
+    #[test]
+    fn the_log_beside_the_snapshots_is_a_whole_one() {
+        let mut log = Small::new();
+        let hard_state = HardState { term: Term(2), vote: NodeId::new(3) };
+        log.set_hard_state(hard_state);
+        for payload in [b"a", b"b", b"c"] {
+            append(&mut log, 1, payload).unwrap();
+        }
+        log.truncate(Index(2));
+        let last = EntryId::new(Term(1), Index(2));
+        assert_eq!((log.last(), log.last_time(), log.term(Index(2))), (last, ClusterTime(20), Some(Term(1))));
+        assert_eq!((log.hard_state(), log.saved()), (hard_state, Ok(Saved { hard_state, through: last })));
+        let mut copy = Small::new();
+        copy.append_records(log.read(Index(1), Index(2), 99).unwrap()).unwrap();
+        assert_eq!(copy.last(), last);
     }
 }

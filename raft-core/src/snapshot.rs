@@ -183,5 +183,7 @@ mod tests {
         assert_eq!(Head::decode(&foreign), Err(SnapshotError::Damaged));
         let long = Head { configuration_bytes: u32::MAX, ..head };
         assert_eq!(Head::decode(&long.encode()), Err(SnapshotError::Damaged));
+        let longest = Head { configuration_bytes: u32::try_from(CONFIGURATION_BYTES_MAX).unwrap(), ..head };
+        assert_eq!(Head::decode(&longest.encode()), Ok(longest));
     }
 }

@@ -257,5 +257,6 @@ mod tests {
         assert_eq!(Index(0).previous(), Index(0));
         assert_eq!(Instant::NEVER.after(Millis(1)), Instant::NEVER);
         assert_eq!(Instant(1).since(Instant(2)), Millis(0));
+        assert_eq!(ClusterTime(7).after(Millis(3)).since(ClusterTime(4)), Millis(6));
     }
 }

@@ -13,8 +13,8 @@ use common::DeferredLog;
 use common::parts::{Counter, Link};
 use raft_core::client::protocol::{Consistency, RoleName};
 use raft_core::configuration::change::MemberChange;
-use raft_core::configuration::{Configuration, Member, Suffrage};
-use raft_core::message::{ForwardTicket, Message, ProposeError};
+use raft_core::configuration::{Configuration, Lease, Member, Suffrage};
+use raft_core::message::{Body, ForwardTicket, Message, ProposeError};
 use raft_core::raft::config::Config;
 use raft_core::raft::event::Event;
 use raft_core::raft::{ReadState, StepError};
@@ -24,7 +24,7 @@ use raft_core::session::memory::{FixedMemory, bytes_needed};
 use raft_core::session::operation::{Operation, Outcome};
 use raft_core::storage::{SnapshotId, Storage};
 use raft_core::transport::Transport;
-use raft_core::types::{ClusterId, EntryId, Incarnation, Index, Instant, Millis, NodeId, Nonce};
+use raft_core::types::{ClusterId, EntryId, Incarnation, Index, Instant, Millis, NodeId, Nonce, SessionId};
 use raft_core::wire::Bytes;
 
 const LIMITS: SessionLimits = SessionLimits {
@@ -77,6 +77,7 @@ struct Told {
     opened: Vec<EntryId>,
     events: Vec<Event>,
     restored: Vec<SnapshotId>,
+    forwarded: Vec<(ForwardTicket, Result<EntryId, ProposeError>)>,
 }
 
 impl Observer for Told {
@@ -87,7 +88,9 @@ impl Observer for Told {
         }
     }
 
-    fn forwarded(&mut self, _: ForwardTicket, _: Result<EntryId, ProposeError>) {}
+    fn forwarded(&mut self, ticket: ForwardTicket, outcome: Result<EntryId, ProposeError>) {
+        self.forwarded.push((ticket, outcome));
+    }
 
     fn ignored(&mut self, from: NodeId, error: StepError) {
         panic!("a message of {from} was ignored: {error}");
@@ -116,8 +119,16 @@ struct World {
 
 impl World {
     fn new(members: &[Suffrage], config: Config) -> World {
+        World::of(members, config, None)
+    }
+
+    fn of(members: &[Suffrage], config: Config, lease: Option<Lease>) -> World {
         let list = (1..).zip(members).map(|(node, &suffrage)| Member::new(id(node), suffrage, "").unwrap());
         let configuration = Configuration::new(ClusterId(1), LIMITS, list).unwrap();
+        let configuration = match lease {
+            Some(lease) => configuration.with_lease(lease).unwrap(),
+            None => configuration,
+        };
         let config = Config { election_timeout: Millis(100), heartbeat_interval: Millis(10), ..config };
         let mut world = World { nodes: Vec::new(), told: Vec::new(), now: 0, config, cut: BTreeSet::new() };
         for node in 1..=members.len() as u64 {
@@ -363,4 +374,85 @@ fn members_and_leadership_change_through_the_replica_and_the_observer_is_told() 
     assert_eq!(world.node(next).raft().role(), RoleName::Leader);
     let status = world.node(next).status();
     assert_eq!((status.node, status.leader, status.joint), (id(next), Some(id(next)), false));
+}
+
+#[test]
+fn an_operation_is_brought_to_the_leader_and_its_answer_back() {
+    let mut world = World::new(&THREE, Config::default());
+    let leader = world.leader();
+    let follower = leader % 3 + 1;
+    let operation = Operation::Plain { command: Bytes(b"x") };
+    let ticket = world.node(follower).forward(None, &operation).unwrap();
+    world.pass(50);
+    let told = &world.told[follower as usize - 1];
+    let [(answered, Ok(entry))] = told.forwarded[..] else { panic!("{:?}", told.forwarded) };
+    assert_eq!(answered, ticket);
+    assert!(told.applied.contains(&entry));
+    assert_eq!(world.node(leader).forward(None, &operation), Err(ProposeError::NotLeader { leader: None }));
+    // What the link cannot take now is not sent.
+    let longest = vec![0; 1 << 16];
+    assert!(world.node(follower).forward(None, &Operation::Plain { command: Bytes(&longest) }).is_ok());
+    let longer = vec![0; (1 << 16) + 1];
+    let longer = Operation::Plain { command: Bytes(&longer) };
+    assert_eq!(world.node(follower).forward(None, &longer), Err(ProposeError::Busy));
+    world.node(follower).transport_mut().link.closed.insert(leader);
+    assert_eq!(world.node(follower).forward(None, &operation), Err(ProposeError::Busy));
+}
+
+#[test]
+fn the_leader_alone_tells_a_wrong_secret() {
+    let mut world = World::new(&THREE, Config::default());
+    let leader = world.leader();
+    let opened = world.propose(leader, &Operation::Open { nonce: Nonce(1), fifo: false });
+    world.pass(50);
+    let close = Operation::Close { session: SessionId(opened.index.0) };
+    let (now, follower) = (Instant(world.now), leader % 3 + 1);
+    for secret in [Some(Nonce(2)), None] {
+        assert_eq!(world.node(leader).propose(now, secret, &close), Err(ProposeError::WrongSecret));
+        let elsewhere = Err(ProposeError::NotLeader { leader: Some(id(leader)) });
+        assert_eq!(world.node(follower).propose(now, secret, &close), elsewhere);
+    }
+    world.node(leader).propose(now, Some(Nonce(1)), &close).unwrap();
+}
+
+#[test]
+fn with_a_lease_the_leader_asks_nobody_before_it_answers_a_read() {
+    let lease = Lease { duration: Millis(80), drift_per_mille: 10 };
+    let mut world = World::of(&THREE, Config::default(), Some(lease));
+    let leader = world.leader();
+    world.command(leader);
+    world.pass(10);
+    let now = Instant(world.now);
+    let by_lease = world.node(leader).read(now, Consistency::Lease).unwrap();
+    let by_round = world.node(leader).read(now, Consistency::Linearizable).unwrap();
+    assert_eq!(world.node(leader).read_state(by_lease), ReadState::Ready);
+    assert_eq!(world.node(leader).read_state(by_round), ReadState::Waiting);
+}
+
+#[test]
+fn a_poll_that_leaves_messages_behind_asks_for_the_next_one_at_once() {
+    let mut world = World::new(&THREE, Config::default());
+    let leader = world.leader();
+    world.pass(50);
+    let (now, mut told) = (Instant(world.now), Told::default());
+    assert!(world.node(leader).poll(now, &mut told).unwrap() > now, "there is nothing to do");
+    let (from, to) = (id(leader % 3 + 1), id(leader));
+    let body = Body::Forwarded { ticket: ForwardTicket(1), outcome: Err(ProposeError::Busy) };
+    let message = Message { from, to, term: world.node(leader).raft().term(), body };
+    let mut bytes = [0; 64];
+    let length = message.encode(&mut bytes).unwrap();
+    for _ in 0..300 {
+        world.node(leader).transport_mut().link.arrived.push_back(bytes[..length].to_vec());
+    }
+    assert_eq!(world.node(leader).poll(now, &mut told), Ok(now));
+    assert!((1..300).contains(&told.forwarded.len()), "one poll takes in so many");
+    assert!(world.node(leader).poll(now, &mut told).unwrap() > now);
+    assert_eq!(told.forwarded.len(), 300);
+}
+
+#[test]
+fn the_storage_is_told_of_quiet_times() {
+    let mut world = World::new(&THREE, Config::default());
+    world.node(1).witness().unwrap();
+    assert_eq!(world.node(1).raft().storage().witnessed, 1);
 }

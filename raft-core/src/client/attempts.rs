@@ -161,6 +161,7 @@ mod tests {
         assert!(attempts.may_have_been_proposed());
         attempts.refused(Instant(5));
         assert!(!attempts.may_have_been_proposed() && !attempts.is_due(Instant(4)));
+        assert_eq!((attempts.wake(Instant(4)), attempts.wake(Instant(5))), (Instant(5), Instant::NEVER));
         assert_eq!(attempts.send(Instant(5), &pace, &mut jitter), 2);
         assert_eq!((attempts.sent_at(1), attempts.sent_at(2)), (None, Some(Instant(5))));
         attempts.lost(Instant(6));

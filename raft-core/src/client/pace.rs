@@ -101,4 +101,17 @@ mod tests {
         assert!(none.timeout(1, &mut jitter) >= Millis(1));
         assert_eq!(none.pause(1, &mut jitter), Millis(1));
     }
+
+    #[test]
+    fn chance_spreads_waits_over_all_of_their_range() {
+        let pace = Pace { attempt_timeout: Millis(4), back_off: Millis(2), back_off_max: Millis(2) };
+        let mut jitter = Jitter::new(1);
+        let (mut timeouts, mut pauses) = ([false; 8], [false; 8]);
+        for _ in 0..100 {
+            timeouts[usize::try_from(pace.timeout(1, &mut jitter).0).unwrap()] = true;
+            pauses[usize::try_from(pace.pause(1, &mut jitter).0).unwrap()] = true;
+        }
+        assert_eq!(timeouts, [false, false, false, false, true, true, false, false], "the timeout to a quarter more");
+        assert_eq!(pauses, [false, true, true, false, false, false, false, false], "half of the pause to all of it");
+    }
 }

@@ -365,28 +365,64 @@ impl<'a> Response<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Sequence, SessionId};
+    use crate::types::{Millis, Sequence, SessionId};
+
+    /// Longer than [`HEAD_BYTES_MAX`], so that the room for it must have been counted.
+    const LONG: [u8; 300] = [b'x'; 300];
+    const MOST: EntryId = EntryId { term: Term(u64::MAX), index: Index(u64::MAX) };
 
     #[test]
-    fn requests_and_responses_read_back_within_their_bounds() {
-        let operation = Operation::Command {
-            session: SessionId(u64::MAX),
-            sequence: Sequence(u64::MAX),
-            acknowledge: Sequence(u64::MAX),
-            command: Bytes(&[1; 100]),
-        };
-        let body = RequestBody::Operate { secret: Some(Nonce(u128::MAX)), operation };
-        let request = Request { id: RequestId(u64::MAX), forward: true, body };
-        let mut buffer = [0; 512];
-        let length = request.encode(&mut buffer).unwrap();
-        assert!(length <= request.bytes_max());
-        assert_eq!(Request::decode(&buffer[..length]), Ok(request));
+    fn requests_read_back_within_their_bounds() {
+        let most = u64::MAX;
+        let (session, sequence) = (SessionId(most), Sequence(most));
+        let operation = Operation::Command { session, sequence, acknowledge: sequence, command: Bytes(&LONG) };
+        for body in [
+            RequestBody::Operate { secret: Some(Nonce(u128::MAX)), operation },
+            RequestBody::Query { consistency: Consistency::Lease, query: Bytes(&LONG) },
+            RequestBody::Change { changes: Bytes(&LONG), force: true },
+            RequestBody::Transfer { to: NodeId::new(most) },
+            RequestBody::Status,
+        ] {
+            let request = Request { id: RequestId(most), forward: true, body };
+            let mut buffer = std::vec![0; request.bytes_max()];
+            let length = request.encode(&mut buffer).unwrap();
+            assert_eq!(Request::decode(&buffer[..length]), Ok(request));
+            assert!(Request::decode(&buffer[..length - 1]).is_err());
+        }
+    }
 
-        let outcome = Outcome::Answered { index: Index(u64::MAX), answer: Bytes(&[2; 100]), replayed: true };
-        let response = Response { id: RequestId(u64::MAX), body: ResponseBody::Outcome(outcome) };
-        let length = response.encode(&mut buffer).unwrap();
-        assert!(length <= response.bytes_max());
-        assert_eq!(Response::decode(&buffer[..length]), Ok(response));
-        assert!(Response::decode(&buffer[..length - 1]).is_err());
+    #[test]
+    fn responses_read_back_within_their_bounds() {
+        let outcome = Outcome::Answered { index: MOST.index, answer: Bytes(&LONG), replayed: true };
+        let refused = ProposeError::Transferring { to: NodeId::new(u64::MAX).unwrap(), within: Millis(u64::MAX) };
+        let leader_address = core::str::from_utf8(&LONG).unwrap();
+        for body in [
+            ResponseBody::Outcome(outcome),
+            ResponseBody::Answer(Bytes(&LONG)),
+            ResponseBody::NotExecuted { reason: NotExecuted::Refused(refused), leader_address },
+            ResponseBody::Members { entry: MOST, configuration: Bytes(&LONG) },
+            ResponseBody::Changed { entry: MOST },
+        ] {
+            let response = Response { id: RequestId(u64::MAX), body };
+            let mut buffer = std::vec![0; response.bytes_max()];
+            let length = response.encode(&mut buffer).unwrap();
+            assert_eq!(Response::decode(&buffer[..length]), Ok(response));
+            assert!(Response::decode(&buffer[..length - 1]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_request_changes_as_many_members_as_there_can_be() {
+        let changes: std::vec::Vec<_> = (1..=17).map(|node| MemberChange::Remove(NodeId::new(node).unwrap())).collect();
+        let mut buffer = [0; 512];
+        let encoded = encode_changes(&changes[..CHANGES_MAX], &mut buffer).unwrap();
+        assert_eq!(decode_changes(encoded).unwrap(), changes[..CHANGES_MAX]);
+        assert_eq!(encode_changes(&changes, &mut buffer), Err(ProtocolError::NoRoom));
+    }
+
+    #[test]
+    fn roles_have_a_name_each() {
+        let roles = [RoleName::Follower, RoleName::PreCandidate, RoleName::Candidate, RoleName::Leader];
+        assert_eq!(roles.map(RoleName::as_str), ["follower", "pre-candidate", "candidate", "leader"]);
     }
 }

@@ -159,6 +159,7 @@ mod tests {
             let from = route.target();
             route.redirected(from, Some(1 - from), now, &pace, &mut jitter);
         }
+        assert_eq!(asked, 4, "two hints are followed, and both nodes tried in turn");
     }
 
     #[test]
@@ -179,7 +180,7 @@ mod tests {
     #[test]
     fn a_hint_at_the_node_itself_or_at_none_is_a_failure() {
         let (pace, mut jitter) = (Pace::default(), Jitter::new(1));
-        for hint in [None, Some(0), Some(7)] {
+        for hint in [None, Some(0), Some(2), Some(7)] {
             let mut route = Route::new(2, 0);
             assert!(route.redirected(0, hint, Instant(0), &pace, &mut jitter));
             assert_eq!(route.target(), 1);
@@ -187,5 +188,16 @@ mod tests {
         let mut alone = Route::new(1, 0);
         alone.failed(0, Instant(0), &pace, &mut jitter);
         assert!(alone.ready_at() > Instant(0));
+    }
+
+    #[test]
+    fn a_node_that_was_added_is_asked_like_all_others() {
+        let (pace, mut jitter) = (Pace::default(), Jitter::new(1));
+        let mut route = Route::new(2, 0);
+        route.add_node();
+        assert!(route.redirected(0, Some(2), Instant(0), &pace, &mut jitter));
+        assert_eq!(route.target(), 2);
+        route.failed(2, Instant(0), &pace, &mut jitter);
+        assert_eq!(route.target(), 0, "it is the last one");
     }
 }

@@ -268,6 +268,7 @@ mod tests {
         let learner = change(&old, &[add(11, Suffrage::Learner)]).unwrap();
         let joining = change(&learner, &[MemberChange::Promote(id(11))]).unwrap();
         assert_eq!(shape(&joining), [(1, Suffrage::Voter, false), (11, Suffrage::Joining, false)]);
+        assert_eq!(change(&joining, &[MemberChange::Promote(id(11))]), Err(ChangeError::Unchanged { id: id(11) }));
         let joint = joining.change(&[MemberChange::Promote(id(11))], |_| true).unwrap();
         assert_eq!(shape(&joint), [(1, Suffrage::Voter, true), (11, Suffrage::Voter, false)]);
     }
@@ -338,6 +339,11 @@ mod tests {
         let witness = change(&joining, &[MemberChange::Promote(id(3))]).unwrap().leave();
         assert_eq!(change(&witness, &[MemberChange::Promote(id(3))]), Err(ChangeError::Witness { id: id(3) }));
         assert_eq!(change(&witness, &[MemberChange::Remove(id(1))]), Err(ChangeError::TooManyWitnesses));
+        let waits = change(&old, &[add(11, Suffrage::Witness)]).unwrap();
+        assert_eq!(change(&waits, &[MemberChange::Promote(id(11))]), Err(ChangeError::Unchanged { id: id(11) }));
+        // Whatever it was elsewhere: who is added had no vote before.
+        let added = Member { outgoing_voter: true, ..Member::new(id(3), Suffrage::Learner, "").unwrap() };
+        assert!(!change(&old, &[MemberChange::Add(added)]).unwrap().is_joint());
     }
 
     #[test]

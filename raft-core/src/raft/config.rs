@@ -144,6 +144,8 @@ mod tests {
         assert_eq!(refuse(Config { heartbeat_interval: Millis(0), ..good }), ConfigError::NoHeartbeat);
         let election = Config { election_timeout: Millis(149), ..good };
         assert_eq!(refuse(election), ConfigError::ElectionTimeout { least: Millis(150) });
+        assert_eq!(Config { election_timeout: Millis(150), ..good }.check(), Ok(()));
+        assert_eq!(Config { entry_bytes_max: PAYLOAD_BYTES_MAX, ..good }.check(), Ok(()));
         assert!(matches!(refuse(Config { entry_bytes_max: 1 << 24, ..good }), ConfigError::EntryBytes { .. }));
         assert!(matches!(refuse(Config { inflight_bytes_max: 0, ..good }), ConfigError::Zero { .. }));
     }

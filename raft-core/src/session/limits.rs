@@ -98,3 +98,27 @@ pub enum LimitsError {
         least: Millis,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_taken_up_to_their_bounds_and_refused_beyond_them() {
+        let good = SessionLimits::default();
+        let check = |limits: SessionLimits| limits.check();
+        assert_eq!(check(SessionLimits { sessions: 0, ..good }), Err(LimitsError::NoSessions));
+        for window in [0, WINDOW_MAX + 1] {
+            assert_eq!(check(SessionLimits { window, ..good }), Err(LimitsError::Window { window }));
+        }
+        let short = SessionLimits { ttl: Millis(10), time_step_max: Millis(10), ..good };
+        assert_eq!(check(SessionLimits { window: WINDOW_MAX, ..short }), Ok(()));
+        assert_eq!(check(SessionLimits { ttl: Millis(9), ..short }), Err(LimitsError::Ttl { ttl: Millis(9) }));
+        for step in [Millis(0), Millis(11)] {
+            assert_eq!(check(SessionLimits { time_step_max: step, ..short }), Err(LimitsError::TimeStep { step }));
+        }
+        let evicting = |idle| SessionLimits { evict_idle: Some(Millis(idle)), ..short };
+        assert_eq!(check(evicting(4)), Err(LimitsError::EvictIdle { least: Millis(5) }));
+        assert_eq!(check(evicting(5)), Ok(()));
+    }
+}

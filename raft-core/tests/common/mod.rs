@@ -55,6 +55,8 @@ pub(crate) struct DeferredLog {
     pub(crate) deferred: bool,
     /// The most entries there is room for.
     pub(crate) entries_max: usize,
+    /// How often it was told that nothing has been saved for a while.
+    pub(crate) witnessed: u32,
 }
 
 impl Image {
@@ -136,6 +138,7 @@ impl DeferredLog {
             allowed: Rc::default(),
             deferred: false,
             entries_max: usize::MAX,
+            witnessed: 0,
         }
     }
 
@@ -273,6 +276,11 @@ impl Storage for DeferredLog {
         let bytes = &found.expect("one of the images has it").1;
         let rest = &bytes[(offset as usize).min(bytes.len())..];
         Ok(&rest[..bytes_max.min(rest.len())])
+    }
+
+    fn witness(&mut self) -> Result<(), Never> {
+        self.witnessed += 1;
+        Ok(())
     }
 
     fn begin_draft(&mut self) {

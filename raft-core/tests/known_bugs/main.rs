@@ -309,6 +309,19 @@ fn one_entry_over_the_limit_of_uncommitted_bytes_is_not_refused_for_ever() {
     assert!(raft.propose(deadline, EntryKind::Operation, &[&[0; 64]]).is_err());
 }
 
+#[test]
+fn uncommitted_bytes_are_taken_up_to_their_limit_and_no_further() {
+    let configuration = voters(ClusterId(1), 3).unwrap();
+    let config = Config { uncommitted_bytes_max: 8, ..Config::default() };
+    let mut raft: Raft<_, 5> = Raft::new(id(3), config, DeferredLog::new(&configuration), Instant(0)).unwrap();
+    elect(&mut raft);
+    let now = raft.deadline();
+    for _ in 0..2 {
+        raft.propose(now, EntryKind::Operation, &[&[0; 4]]).unwrap().1.later();
+    }
+    assert!(raft.propose(now, EntryKind::Operation, &[&[0; 1]]).is_err());
+}
+
 /// What a commit by definition is, tried index by index.
 fn highest_on_a_quorum(matched: &[u64]) -> u64 {
     let held = |index: &u64| matched.iter().filter(|&have| have >= index).count() > matched.len() / 2;

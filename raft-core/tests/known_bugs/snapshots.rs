@@ -180,3 +180,20 @@ fn a_draft_is_somebodys_as_long_as_a_snapshot_arrives() {
     raft.restored().later();
     assert_eq!((raft.last_applied(), raft.awaits_restore()), (Index(7), false));
 }
+
+#[test]
+fn a_part_that_was_lost_is_asked_for_once_in_each_round() {
+    let mut raft = follower(3);
+    let (snapshot, bytes) = of_three(entry(2, 7));
+    let mut gap = |round| {
+        let (data, round) = (Bytes(&bytes[20..30]), Round(round));
+        step(&mut raft, 1, 2, Body::Snapshot { snapshot, offset: 20, round, data }).unwrap();
+        save(&mut raft);
+        let told = bodies(&mut raft, 1);
+        assert!(told.len() == 1 && told[0].starts_with("SnapshotReply"), "{told:?}");
+        told[0].contains("resend: true")
+    };
+    assert!(gap(1));
+    assert!(!gap(1), "parts that were under way already are no reason to ask again");
+    assert!(gap(2), "the question may have been lost, or the answer");
+}

@@ -136,7 +136,11 @@ fn append_entries_5_commits_no_further_than_what_is_known_to_match() {
 fn request_vote_1_an_earlier_term_is_refused() {
     let mut node = Lone::with_log(3, &[3]);
     node.tick(node.raft.deadline());
-    assert!(!node.ask_vote(3, 2, at(3, 9)));
+    node.save();
+    node.said(3);
+    let stale = Body::Vote { last: at(3, 9), transfer: false };
+    node.step(3, 2, stale).unwrap();
+    assert_eq!(node.said(3).first(), Some(&Said::VoteReply(false)), "it is told, and so learns of the term");
     assert_eq!(node.raft.storage().hard_state().term, Term(3));
 }
 

@@ -68,7 +68,7 @@ impl Said {
     }
 }
 
-fn config(seed: u64) -> Config {
+pub(crate) fn config(seed: u64) -> Config {
     Config {
         election_timeout: Millis(TIMEOUT),
         heartbeat_interval: Millis(HEARTBEAT),

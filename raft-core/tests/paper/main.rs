@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod defences;
 mod figure_2;
 mod harness;
 mod section_3_elections;

@@ -1,6 +1,9 @@
 //! Keeping a session alive, taking it for dead, closing it.
 
-use super::run;
+use super::{NONCE, World, run};
+use crate::client::pace::Pace;
+use crate::client::session::{ClientSession, SessionEnd};
+use crate::types::{Instant, SessionId};
 
 #[test]
 fn a_session_is_kept_alive_at_a_third_of_its_time() {
@@ -203,4 +206,35 @@ fn a_session_nobody_heard_of_is_closed_by_forgetting_it() {
           over: Closed
         ",
     );
+}
+
+#[test]
+fn the_id_is_known_while_the_session_is_open() {
+    let mut world =
+        World { session: ClientSession::new(NONCE, false, Pace::default(), 1), now: Instant(0), told_end: None };
+    world.input("0 submit");
+    assert_eq!(world.session.id(), None);
+    world.input("10 opened open/1 300 4");
+    assert_eq!(world.session.id(), Some(SessionId(7)));
+}
+
+#[test]
+fn a_session_that_nobody_was_asked_to_open_is_closed_by_forgetting_it() {
+    let mut session = ClientSession::<4>::new(NONCE, false, Pace::default(), 1);
+    session.open(Instant(0));
+    session.close();
+    assert_eq!(session.over(), Some(SessionEnd::Closed));
+}
+
+#[test]
+fn a_session_that_may_be_open_or_is_waited_for_is_opened_before_it_is_closed() {
+    let mut asked = ClientSession::<4>::new(NONCE, false, Pace::default(), 1);
+    asked.open(Instant(0));
+    assert!(asked.transmit(Instant(0)).is_some());
+    asked.close();
+    assert_eq!(asked.over(), None, "it must be closed where it was opened");
+    let mut awaited = ClientSession::<4>::new(NONCE, false, Pace::default(), 1);
+    awaited.submit(Instant(0), Instant::NEVER).unwrap();
+    awaited.close();
+    assert_eq!(awaited.over(), None, "a command is awaited, and executed first");
 }

@@ -1,0 +1,193 @@
+//! What the paper takes for granted: that nobody sends what cannot be, that a disk keeps what was saved,
+//! that all are equally fit to lead. How a node behaves where that is not so.
+
+use raft_core::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Member, Suffrage, voters};
+use raft_core::entry::{EntryHeader, EntryKind, Records};
+use raft_core::message::{Body, Rejection, Round};
+use raft_core::raft::config::Config;
+use raft_core::raft::event::{Event, Expulsion};
+use raft_core::raft::{Raft, StepError};
+use raft_core::session::limits::SessionLimits;
+use raft_core::snapshot::Head;
+use raft_core::storage::Storage;
+use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant, Millis, Term};
+
+use crate::harness::{Lone, Said, TIMEOUT, at, config, id};
+
+/// Whoever makes others take over a term near the last one would end all elections for ever.
+#[test]
+fn a_term_that_no_cluster_can_have_reached_is_ignored() {
+    let mut node = Lone::of(3);
+    let ahead = 1 << 40;
+    for term in [1 + ahead + 1, u64::MAX] {
+        let refused = node.step(2, term, Body::Vote { last: at(9, 9), transfer: false });
+        assert_eq!(refused, Err(StepError::TermTooFarAhead { term: Term(term) }));
+    }
+    assert_eq!(node.raft.term(), Term(1));
+    assert!(node.ask_vote(2, 1 + ahead, at(9, 9)));
+}
+
+#[test]
+fn a_leader_that_contradicts_what_is_committed_is_ignored() {
+    let mut node = Lone::with_log(3, &[1, 1, 1]);
+    node.append(2, 1, at(1, 4), &[], 3).unwrap();
+    assert_eq!(node.raft.commit(), Index(3));
+    let (log, found, commit) = (node.log(), at(2, 3), Index(3));
+    let refused = node.append(2, 1, found, &[], 3);
+    assert_eq!(refused, Err(StepError::ContradictsCommitted { found, commit }));
+    assert_eq!(node.log(), log);
+}
+
+/// One change at a time: if two are to be dropped, the first of them was committed when the second was made.
+#[test]
+fn a_leader_that_would_drop_two_configurations_is_ignored() {
+    let mut node = Lone::of(3);
+    for (index, members) in [(2, 4), (3, 5)] {
+        configure(&mut node, at(1, index - 1), at(1, index), &voters(ClusterId(1), members).unwrap());
+    }
+    let (log, found) = (node.log(), at(2, 2));
+    assert_eq!(node.append(3, 2, at(1, 1), &[2], 1), Err(StepError::DropsConfigurations { found }));
+    assert_eq!((node.log(), node.raft.members().len()), (log, 5));
+}
+
+/// Member 2 appends a configuration.
+fn configure(node: &mut Lone, previous: EntryId, entry: EntryId, configuration: &Configuration) {
+    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+    let payload = configuration.encode(&mut buffer).unwrap();
+    let header = EntryHeader::new(entry, ClusterTime(0), EntryKind::Configuration, &[payload]).unwrap();
+    let bytes = [header.encode().as_slice(), payload].concat();
+    let entries = Records::check(previous, &bytes).unwrap();
+    let append = Body::Append { previous, commit: Index(1), round: Round(1), entries };
+    node.step(2, entry.term.0, append).unwrap();
+}
+
+#[test]
+fn a_vote_for_somebody_else_does_not_lose_sight_of_the_leader() {
+    let mut node = Lone::with_log(5, &[1]);
+    node.append(2, 2, at(1, 2), &[], 0).unwrap();
+    assert!(node.ask_vote(3, 2, at(1, 2)), "it has not voted in this term, and the log is as long");
+    assert_eq!(node.raft.leader(), Some(id(2)));
+}
+
+/// Who is outranked gives the others a chance to be first.
+#[test]
+fn who_is_outranked_waits_for_a_leader_for_longer() {
+    for (own, others, waits) in [(0, 0, TIMEOUT), (1, 0, TIMEOUT), (0, 1, 2 * TIMEOUT)] {
+        let equal = voters(ClusterId(1), 3).unwrap();
+        let members = equal.members().iter().cloned().map(|mut member| {
+            member.priority = if member.id == id(1) { own } else { others };
+            member
+        });
+        let mut node = Lone::with(Configuration::new(ClusterId(1), equal.limits(), members).unwrap());
+        node.append(2, 1, at(1, 1), &[], 1).unwrap();
+        let patience = node.raft.deadline().since(Instant(0)).0;
+        assert!((waits..waits + TIMEOUT).contains(&patience), "{patience} ms with priority {own} below {others}");
+    }
+}
+
+/// A log that may have lost what it acknowledged votes for nobody until a later leader has brought it
+/// beyond that.
+#[test]
+fn a_suspect_log_is_trusted_when_it_is_as_long_as_it_was() {
+    let mut node = Lone::with_log(3, &[1, 1]);
+    let mut log = node.raft.storage().clone();
+    log.crash(0);
+    let suspect = Config { suspect_through: Some(Index(5)), ..config(2) };
+    node.raft = Raft::new(id(1), suspect, log, node.now).unwrap();
+    node.append(2, 2, at(1, 3), &[2], 0).unwrap();
+    node.save();
+    assert!(!grants_transfer(&mut node, 3), "entry 5 may be missing");
+    node.append(2, 3, at(2, 4), &[3], 0).unwrap();
+    node.save();
+    assert!(grants_transfer(&mut node, 4));
+}
+
+/// Whether it votes for a member to which the leader hands over.
+fn grants_transfer(node: &mut Lone, term: u64) -> bool {
+    node.step(3, term, Body::Vote { last: at(term, 99), transfer: true }).unwrap();
+    node.save();
+    node.said(3).contains(&Said::VoteReply(true))
+}
+
+/// Whoever is told that it was removed, or has forgotten what it acknowledged, believes it only where its
+/// own log does not know better.
+#[test]
+fn a_node_is_expelled_only_for_what_its_log_does_not_disprove() {
+    let forgot = |acknowledged| Expulsion::Forgot { acknowledged };
+    let removed = |by| Expulsion::Removed { by };
+    let told = |reason| {
+        let mut node = Lone::with_log(3, &[1, 1, 1]);
+        node.append(2, 1, at(1, 4), &[], 2).unwrap();
+        node.step(2, 1, Body::Expelled { reason }).unwrap();
+        node.raft.expelled() == Some(reason)
+    };
+    assert!(told(forgot(at(1, 5))), "it is not in the log");
+    assert!(!told(forgot(at(1, 4))), "it is in the log");
+    assert!(!told(forgot(at(9, 2))), "what is committed was not forgotten");
+    assert!(told(removed(at(1, 5))), "by a change it does not know yet");
+    assert!(!told(removed(at(1, 1))), "it is a member by that very configuration");
+    let mut left_out = Lone::of(3);
+    let without = voters(ClusterId(1), 3).unwrap();
+    let others = without.members().iter().filter(|member| member.id != id(1)).cloned();
+    let without = Configuration::new(ClusterId(1), without.limits(), others).unwrap();
+    configure(&mut left_out, at(1, 1), at(1, 2), &without);
+    left_out.step(2, 1, Body::Expelled { reason: removed(at(1, 1)) }).unwrap();
+    assert_eq!(left_out.raft.expelled(), None, "that configuration is not the latest");
+    left_out.step(2, 1, Body::Expelled { reason: removed(at(1, 2)) }).unwrap();
+    assert_eq!(left_out.raft.expelled(), Some(removed(at(1, 2))));
+}
+
+/// Snapshots are made less often while one is sent: but only for somebody who takes it.
+#[test]
+fn a_snapshot_is_being_sent_as_long_as_the_follower_answers() {
+    let mut node = Lone::of(3);
+    node.lead();
+    node.propose_some(3);
+    node.save();
+    node.acknowledge(2, 5);
+    node.raft.applied(Index(5)).later();
+    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+    let configuration = voters(ClusterId(1), 3).unwrap();
+    let payload = configuration.encode(&mut buffer).unwrap();
+    let head = Head { configuration: at(1, 1), configuration_bytes: payload.len() as u32, session_bytes: 0 };
+    let log = node.raft.storage_mut();
+    log.write_snapshot(at(2, 5), ClusterTime(0), &[head.encode().as_slice(), payload].concat());
+    log.flush().unwrap();
+    log.compact(Index(5));
+    log.flush().unwrap();
+    assert!(!node.raft.sends_snapshot(), "nobody needs it yet");
+    let nothing = Some(Rejection { previous: Index(1), hint: EntryId::ZERO });
+    let reply = Body::AppendReply { round: Round(1), matched: Index(0), rejected: nothing };
+    node.step(3, 2, reply).unwrap();
+    node.said(3);
+    assert!(node.raft.sends_snapshot());
+    let heard = node.now;
+    node.tick(heard.after(Millis(TIMEOUT - 1)));
+    assert!(node.raft.sends_snapshot());
+    node.tick(heard.after(Millis(TIMEOUT)));
+    assert!(!node.raft.sends_snapshot(), "the follower has been silent");
+}
+
+#[test]
+fn a_witness_knows_that_it_is_one() {
+    let members = [Suffrage::Witness, Suffrage::Voter, Suffrage::Voter];
+    let members = (1..).zip(members).map(|(node, suffrage)| Member::new(id(node), suffrage, "").unwrap());
+    let node = Lone::with(Configuration::new(ClusterId(1), SessionLimits::default(), members).unwrap());
+    assert!(node.raft.is_witness() && !Lone::of(3).raft.is_witness());
+}
+
+/// A disk that owes nothing is not stalled, though it is not heard of again.
+#[test]
+fn a_disk_stalls_only_while_something_is_not_durable() {
+    let mut node = Lone::of(1);
+    node.lead();
+    let stalls = |node: &mut Lone| {
+        node.tick(node.now.after(config(1).disk_stall_max));
+        core::iter::from_fn(|| node.raft.event()).any(|(_, event)| matches!(event, Event::DiskStalled { .. }))
+    };
+    node.propose().unwrap();
+    node.save();
+    assert!(!stalls(&mut node));
+    node.propose().unwrap();
+    assert!(stalls(&mut node));
+}
