@@ -41,7 +41,8 @@ pub enum SuspectTail {
     /// Cut it off, and say so in [`Report::suspect`](crate::Report::suspect). The node may have
     /// forgotten entries that it acknowledged and a vote that it gave: it must neither vote nor
     /// campaign nor count for a quorum until a leader of a newer term has brought its log past
-    /// what was cut. Who sets this promises that; it is no choice for a cluster of one.
+    /// what was cut. Who sets this promises that, across further starts too: the directory itself does not remember
+    /// that its tail was suspect. It is no choice for a cluster of one.
     Cut,
 }
 
