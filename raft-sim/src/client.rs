@@ -353,7 +353,7 @@ impl Client {
                 let hint = match reason {
                     NotExecuted::Refused(ProposeError::NotLeader { leader }) => *leader,
                     NotExecuted::Refused(ProposeError::Transferring { .. }) => None,
-                    NotExecuted::Stopping => {
+                    NotExecuted::Stopping | NotExecuted::Unconfirmed => {
                         self.route.failed(node, now, &self.pace, &mut self.jitter);
                         return;
                     }
@@ -361,6 +361,10 @@ impl Client {
                 };
                 let leader = hint.and_then(|leader| self.nodes.iter().position(|known| *known == leader));
                 self.route.redirected(node, leader, now, &self.pace, &mut self.jitter);
+            }
+            // One that cannot tell may be cut off from the leader, and not know it.
+            ResponseBody::Unknown => {
+                self.route.failed(node, now, &self.pace, &mut self.jitter);
             }
             _ => {}
         }
@@ -402,6 +406,13 @@ impl Client {
         self.session = None;
         for (operation, _) in core::mem::take(&mut self.commands).into_values() {
             self.told.push(Told::Ended { operation, end: End::Unknown });
+        }
+    }
+
+    /// It closes its session, once its commands have come to their ends.
+    pub(crate) fn close(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.close();
         }
     }
 

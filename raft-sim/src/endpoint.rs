@@ -21,6 +21,8 @@ pub(crate) struct Packet {
     pub(crate) from: NodeId,
     /// The life of the sender's storage: what a handshake would have told.
     pub(crate) incarnation: Incarnation,
+    /// Which life of the receiver's storage it is meant for, as far as the sender knows.
+    pub(crate) meant_for: Option<Incarnation>,
     pub(crate) frame: Vec<u8>,
     /// Whether bits of it were changed on the way.
     pub(crate) damaged: bool,
@@ -29,7 +31,7 @@ pub(crate) struct Packet {
 /// A frame that a node has sent.
 #[derive(Debug)]
 pub(crate) enum Departing {
-    Message { to: NodeId, frame: Vec<u8> },
+    Message { to: NodeId, meant_for: Option<Incarnation>, frame: Vec<u8> },
     Response { client: ClientId, frame: Vec<u8> },
 }
 
@@ -75,10 +77,15 @@ impl Post {
         }
     }
 
-    /// Whether the handshake would have let the sender in.
+    /// The life of a member's storage, where the configuration says it.
+    fn registered(&self, node: NodeId) -> Option<Incarnation> {
+        self.members.iter().find(|(member, _)| *member == node).and_then(|(_, incarnation)| *incarnation)
+    }
+
+    /// Whether the handshake would have brought the two together: each looks at what the other one is.
     fn admits(&self, packet: &Packet) -> bool {
-        let known = self.members.iter().find(|(node, _)| *node == packet.from);
-        known.and_then(|(_, incarnation)| *incarnation).is_none_or(|registered| registered == packet.incarnation)
+        let sender = self.registered(packet.from).is_none_or(|registered| registered == packet.incarnation);
+        sender && packet.meant_for.is_none_or(|meant| meant == self.incarnation)
     }
 
     /// Takes the next frame that holds a message.
@@ -161,7 +168,9 @@ impl Transport for SimPeers {
         let length = message.encode(&mut bytes).expect("the buffer has room for the message");
         bytes.truncate(length);
         let frame = framed(FrameKind::Message, &bytes);
-        self.post.borrow_mut().departing.push(Departing::Message { to: message.to, frame });
+        let mut post = self.post.borrow_mut();
+        let meant_for = post.registered(message.to);
+        post.departing.push(Departing::Message { to: message.to, meant_for, frame });
     }
 
     fn flush(&mut self) {}

@@ -112,6 +112,9 @@ pub(crate) struct Judge {
     moment: u64,
     /// The last entry that any node knew to be committed.
     committed: EntryId,
+    /// Whether the network repeats requests. What a client concludes from a refusal rests on connections that do not:
+    /// of one copy that was refused it knows, of another one it does not.
+    repeats: bool,
     memory: BTreeMap<(usize, u64), usize>,
     /// Outcomes of operations on sessions, counted.
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
@@ -129,8 +132,9 @@ pub(crate) struct Life {
 }
 
 impl Judge {
-    pub(crate) fn new(_: &Options) -> Judge {
-        Judge::default()
+    pub(crate) fn new(options: &Options) -> Judge {
+        let network = options.network;
+        Judge { repeats: network.doubled + network.replayed > 0, ..Judge::default() }
     }
 
     /// A node has started.
@@ -307,6 +311,7 @@ impl Judge {
                     None => Ok(()),
                 }
             }
+            End::NotExecuted if self.repeats => Ok(()),
             End::NotExecuted => {
                 case.refused = true;
                 case.key.map_or(Ok(()), |(nonce, sequence)| self.sessions.refused(nonce, sequence))
@@ -344,13 +349,13 @@ impl Judge {
         }
     }
 
+    /// The last session that was opened with this secret.
+    pub(crate) fn opened_by(&self, nonce: Nonce) -> Option<SessionId> {
+        self.sessions.opened_by(nonce)
+    }
+
     /// In how many terms there was a leader.
     pub(crate) fn elections(&self) -> usize {
         self.elections.terms()
-    }
-
-    /// The last entry that was applied anywhere.
-    pub(crate) fn last_applied(&self) -> EntryId {
-        self.states.last()
     }
 }

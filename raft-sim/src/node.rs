@@ -24,6 +24,9 @@ use crate::watched::{Execution, LogChange, Seen, WatchedMachine, WatchedStorage}
 /// No entry takes less in a log: of so many bytes that were cut off it is known how many entries they can have been.
 const ENTRY_BYTES_MIN: u64 = 32;
 
+/// After so long a node tells a client that it does not know the outcome.
+pub(crate) const REQUEST_TIMEOUT_MILLIS: u64 = 1_000;
+
 /// A node's monotonic clock. It runs at a rate of its own and jumps ahead; it never goes back.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeClock {
@@ -136,6 +139,8 @@ pub(crate) struct Node<M> {
     pub(crate) may_stop: bool,
     /// Whether its storage was tampered with so that it may lack what it acknowledged.
     pub(crate) tampered: bool,
+    /// Whether its storage cut something off that it may have acknowledged: it neither votes nor leads for a while.
+    pub(crate) suspect: bool,
     /// What configuration it is told to join with, if it is not of the first members.
     pub(crate) joins: Option<Configuration>,
 }
@@ -164,6 +169,7 @@ impl<M: StateMachine> Node<M> {
             stalled_until: 0,
             may_stop: false,
             tampered: false,
+            suspect: false,
             id,
             identity,
             clock,
@@ -205,6 +211,7 @@ impl<M: StateMachine> Node<M> {
         let (storage, report) =
             FileStorage::open_or_create(self.disk.clone(), self.identity, options).map_err(CannotStart::Storage)?;
         let suspect_through = report.suspect().map(|cut| cut.after.index.plus(cut.bytes / ENTRY_BYTES_MIN));
+        self.suspect |= suspect_through.is_some();
         self.clock.show(now);
         self.lives += 1;
         self.changes.borrow_mut().clear();
@@ -216,7 +223,7 @@ impl<M: StateMachine> Node<M> {
             raft: Config { suspect_through, ..raft },
             create: self.joins.is_none().then(|| first.clone()),
             join: self.joins.clone(),
-            request_timeout: raft_core::types::Millis(2_000),
+            request_timeout: raft_core::types::Millis(REQUEST_TIMEOUT_MILLIS),
             stop_timeout: raft_core::types::Millis(500),
             ..NodeOptions::new(self.id)
         };

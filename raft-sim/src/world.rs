@@ -224,13 +224,13 @@ impl<W: Workload> World<W> {
         Ok(())
     }
 
-    /// A process at the address of node `id`, if one listens: of two that claim it, either.
+    /// A process at the address of node `id`, if one listens: of two that claim it, either, until the faults end.
     fn reach(&mut self, id: u64) -> Option<usize> {
         let listens = |(_, node): &(usize, &Node<W::Machine>)| node.id.get() == id && node.process().is_some();
         let mut listening = self.nodes.iter().enumerate().filter(listens).map(|(place, _)| place);
         let (first, second) = (listening.next()?, listening.next());
         match second {
-            Some(second) if self.random.chance(500_000) => Some(second),
+            Some(second) if self.faulty && self.random.chance(500_000) => Some(second),
             _ => Some(first),
         }
     }

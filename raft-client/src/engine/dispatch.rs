@@ -214,7 +214,9 @@ impl Dispatch {
                 self.route.redirected(endpoint, leader, now, &self.pace, &mut self.jitter);
                 self.stats.redirects += u64::from(leader == Some(self.route.target()));
             }
-            ResponseBody::NotExecuted { reason: NotExecuted::Stopping, .. } => {
+            // One that cannot tell, or could not confirm a read, may be cut off from the leader, and not know it.
+            ResponseBody::NotExecuted { reason: NotExecuted::Stopping | NotExecuted::Unconfirmed, .. }
+            | ResponseBody::Unknown => {
                 self.route.failed(endpoint, now, &self.pace, &mut self.jitter);
             }
             _ => {}

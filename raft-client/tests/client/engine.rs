@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use raft_client::{CommandError, Completion, Engine, Options, OptionsError, Reason, Retry, SubmitError, Ticket};
+use raft_client::{
+    CommandError, Completion, Engine, NotExecuted, Options, OptionsError, Reason, Retry, SubmitError, Ticket,
+};
 use raft_core::client::pace::Jitter;
 
 use crate::support::{Service, Turn, is_command};
@@ -193,4 +195,20 @@ fn an_idle_session_is_kept_alive() {
         engine.poll(Some(Duration::from_millis(5))).unwrap();
     }
     assert!(engine.stats().sent > 4, "{:?}", engine.stats());
+}
+
+#[test]
+fn a_node_that_cannot_tell_is_left_for_another_one() {
+    // A follower whose answers from the leader are cut off: what it forwards is never heard of again.
+    for (seed, turn) in
+        (1..=8).flat_map(|seed| [Turn::Unknown, Turn::Refuse(NotExecuted::Unconfirmed)].map(|turn| (seed, turn)))
+    {
+        let service = Service::start(2, move |node, _| if node == 1 { turn } else { Turn::Serve });
+        let mut engine = Engine::new(&Options { seed: Some(seed), ..service.options(&[0, 1]) }).unwrap();
+        let session = engine.open_session();
+        engine.submit(session, b"x", Some(Duration::from_secs(20))).unwrap();
+        let completed = complete(&mut engine, 1);
+        assert_eq!(answer(&completed[0].1), b"x");
+        service.assert_none_twice();
+    }
 }

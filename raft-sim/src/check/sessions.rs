@@ -9,8 +9,9 @@ use raft_core::types::{Index, Nonce, Sequence, SessionId};
 
 use crate::judge::Violation;
 
-/// A command, by the secret of its session and its number: what its client knows it by.
-pub type CommandKey = (u128, Sequence);
+/// A command, by the secret of its session and its number: what its client knows it by. A client that opens another
+/// session takes another secret.
+type CommandKey = (u128, Sequence);
 
 /// A command that ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,9 @@ pub struct Sessions {
     /// Who opened each.
     secrets: BTreeMap<SessionId, u128>,
     closed: BTreeSet<SessionId>,
-    ran: BTreeMap<CommandKey, Ran>,
+    ran: BTreeMap<(SessionId, Sequence), Ran>,
+    /// In which session a command of a client ran last.
+    ran_in: BTreeMap<CommandKey, SessionId>,
     /// Commands whose clients were told that they would never run.
     refused: BTreeSet<CommandKey>,
 }
@@ -82,11 +85,12 @@ impl Sessions {
             return Err(Violation::SessionMixedUp { session, index });
         };
         let key = (*secret, sequence);
-        match self.ran.get_mut(&key) {
+        match self.ran.get_mut(&(session, sequence)) {
             None if replayed || at != index => Err(Violation::ReplayOfNothing { session, sequence, index }),
             None if self.refused.contains(&key) => Err(Violation::RanAfterRefusal { session, sequence, index }),
             None => {
-                self.ran.insert(key, Ran { at, answer: answer.cloned() });
+                self.ran.insert((session, sequence), Ran { at, answer: answer.cloned() });
+                self.ran_in.insert(key, session);
                 Ok(())
             }
             Some(ran) if !replayed => Err(Violation::RanTwice { session, sequence, first: ran.at, second: index }),
@@ -104,7 +108,7 @@ impl Sessions {
     /// # Errors
     /// The command did not run, or the answer is not the one that the state machine gave.
     pub fn heard(&mut self, nonce: Nonce, sequence: Sequence, answer: Option<&Vec<u8>>) -> Result<(), Violation> {
-        match self.ran.get(&(nonce.0, sequence)) {
+        match self.command(nonce, sequence) {
             None => Err(Violation::AnsweredAndDidNotRun { sequence }),
             Some(ran) if answer.is_some() && ran.answer.is_some() && ran.answer.as_ref() != answer => {
                 Err(Violation::AnswersDiffer { sequence, index: ran.at })
@@ -118,18 +122,27 @@ impl Sessions {
     /// # Errors
     /// It ran.
     pub fn refused(&mut self, nonce: Nonce, sequence: Sequence) -> Result<(), Violation> {
-        let key = (nonce.0, sequence);
-        self.refused.insert(key);
-        match self.ran.get(&key) {
+        self.refused.insert((nonce.0, sequence));
+        match self.command(nonce, sequence) {
             Some(ran) => Err(Violation::RefusedAndRan { sequence, index: ran.at }),
             None => Ok(()),
         }
     }
 
+    /// The last session that was opened with this secret.
+    #[must_use]
+    pub fn opened_by(&self, nonce: Nonce) -> Option<SessionId> {
+        self.secrets.iter().rev().find(|(_, secret)| **secret == nonce.0).map(|(session, _)| *session)
+    }
+
     /// Where a command ran, if it did.
     #[must_use]
     pub fn ran_at(&self, nonce: Nonce, sequence: Sequence) -> Option<Index> {
-        self.ran.get(&(nonce.0, sequence)).map(|ran| ran.at)
+        self.command(nonce, sequence).map(|ran| ran.at)
+    }
+
+    fn command(&self, nonce: Nonce, sequence: Sequence) -> Option<&Ran> {
+        self.ran.get(&(*self.ran_in.get(&(nonce.0, sequence))?, sequence))
     }
 }
 

@@ -14,6 +14,9 @@ use crate::judge::Violation;
 use crate::network::Place;
 use crate::workload::{Kind, Workload};
 
+/// The secret of the stranger's own session.
+const STRANGER: Nonce = Nonce(0x57a);
+
 impl<W: Workload> World<W> {
     pub(super) fn add_client(&mut self, number: usize) {
         let nodes = (1..=self.ids).filter_map(NodeId::new).collect();
@@ -153,6 +156,11 @@ impl<W: Workload> World<W> {
     pub(super) fn silence_client(&mut self) {
         let number = usize::try_from(self.random.below(self.clients.len() as u64)).unwrap_or(0);
         let ttl = self.options.limits.ttl.0;
+        if self.random.chance(300_000) {
+            self.caller(number).client.close();
+            self.coverage.count("client silence", "closes its session");
+            return;
+        }
         let for_millis = self.random.between(1, ttl.min(5_000) * 2);
         let until = self.client_clock().after(raft_core::types::Millis(for_millis));
         self.caller(number).client.silent_until = until;
@@ -171,29 +179,38 @@ impl<W: Workload> World<W> {
         }
     }
 
-    /// A stranger sends numbers that no client of ours would.
+    /// A stranger sends numbers that no client of ours would: to sessions of others, whose secrets it does not know, or
+    /// to one of its own.
     pub(super) fn hostile(&mut self) {
         self.coverage.count("stranger", "hostile numbers");
-        let session = match self.random.below(3) {
-            0 => self.random.bits(),
-            // Some session there may be, since ids are indexes.
-            _ => self.random.below(200),
+        let own = self.judge.opened_by(STRANGER).filter(|_| self.random.chance(500_000));
+        let (session, secret) = match own {
+            Some(session) => (session, STRANGER),
+            None => (SessionId(self.some_session()), Nonce(u128::from(self.random.bits()))),
         };
-        let session = SessionId(session);
-        let secret = Some(Nonce(u128::from(self.random.bits())));
-        let number = |random: &mut crate::random::Random| match random.below(3) {
-            0 => Sequence(u64::MAX),
-            1 => Sequence(random.below(20)),
-            _ => Sequence(random.bits()),
-        };
-        let (sequence, acknowledge) = (number(&mut self.random), number(&mut self.random));
+        let (sequence, acknowledge) = (self.some_number(), self.some_number());
+        // Registers answer it, and are left as they are.
         let command = Bytes(b"no command");
-        let operation = match self.random.below(4) {
-            0 => LogOperation::Close { session },
-            1 => LogOperation::KeepAlive { session, acknowledge },
+        let operation = match self.random.below(6) {
+            0 => LogOperation::Open { nonce: STRANGER, fifo: self.random.chance(500_000) },
+            1 => LogOperation::Close { session },
+            2 => LogOperation::KeepAlive { session, acknowledge },
             _ => LogOperation::Command { session, sequence, acknowledge, command },
         };
-        self.stranger_asks(secret, operation);
+        self.stranger_asks(Some(secret), operation);
+    }
+
+    /// A number that may be a session's: they are indexes.
+    fn some_session(&mut self) -> u64 {
+        if self.random.chance(300_000) { self.random.bits() } else { self.random.below(200) }
+    }
+
+    fn some_number(&mut self) -> Sequence {
+        Sequence(match self.random.below(3) {
+            0 => u64::MAX,
+            1 => self.random.below(20),
+            _ => self.random.bits(),
+        })
     }
 
     fn stranger_asks(&mut self, secret: Option<Nonce>, operation: LogOperation<'_>) {

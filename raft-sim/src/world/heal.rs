@@ -46,7 +46,11 @@ impl<W: Workload> World<W> {
         // A table full of sessions that nobody uses any more has room again when they have expired.
         let limits = self.options.limits;
         let expiry = limits.ttl.0 + limits.time_step_max.0;
-        let patience = TIMEOUTS_MAX * timeout + lease + expiry + crate::client::LONGEST_WAIT_MILLIS;
+        let patience = TIMEOUTS_MAX * timeout
+            + lease
+            + expiry
+            + crate::client::LONGEST_WAIT_MILLIS
+            + 2 * crate::node::REQUEST_TIMEOUT_MILLIS;
         let began = self.now;
         // For a while clients begin new operations, so that there is progress to be made.
         self.run_until(began + TIMEOUTS_MAX * timeout * MILLI / 2)?;
@@ -54,6 +58,10 @@ impl<W: Workload> World<W> {
         let end = began + patience * MILLI;
         while self.now < end && (self.awaited() > 0 || !self.is_led()) {
             self.run_until((self.now + 50 * MILLI).min(end))?;
+        }
+        if self.nodes.iter().any(|node| healed.contains(&node.id) && node.suspect) {
+            self.coverage.count("healing", "suspect log");
+            return Ok(());
         }
         self.must_be_well((self.now - began) / MILLI)
     }
@@ -88,7 +96,9 @@ impl<W: Workload> World<W> {
         }
         let ids: BTreeSet<NodeId> =
             configurations.iter().flat_map(|known| known.members().iter().map(|member| member.id)).collect();
-        let whole = |id: &NodeId| self.nodes.iter().any(|node| node.id == *id && !node.tampered && !node.is_gone());
+        let whole = |id: &NodeId| {
+            self.nodes.iter().any(|node| node.id == *id && !node.tampered && !node.suspect && !node.is_gone())
+        };
         let mut healed: BTreeSet<NodeId> = ids.into_iter().filter(whole).collect();
         let suffices = |healed: &BTreeSet<NodeId>| configurations.iter().all(|known| has_majority(known, healed));
         if !suffices(&healed) {

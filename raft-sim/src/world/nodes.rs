@@ -158,9 +158,9 @@ impl<W: Workload> World<W> {
         let departing = core::mem::take(&mut node.post.borrow_mut().departing);
         for departing in departing {
             match departing {
-                Departing::Message { to, frame } => {
+                Departing::Message { to, meant_for, frame } => {
                     self.trace_message(id, &frame);
-                    let packet = Packet { from: id, incarnation, frame, damaged: false };
+                    let packet = Packet { from: id, incarnation, meant_for, frame, damaged: false };
                     self.send(after, Place::Node(id.get()), Place::Node(to.get()), Mail::Message(packet));
                 }
                 Departing::Response { client, frame } => {
