@@ -1,9 +1,9 @@
 //! A sync that fails is the end of a node, at once, though the next one would succeed.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, with_cluster};
+use crate::cluster::{Cluster, PATIENCE, with_cluster};
 use crate::nodes::Trouble;
 use crate::rights::{self, Need};
 
@@ -13,8 +13,9 @@ pub(crate) fn expect_crash_stop(cluster: &mut Cluster<'_>, node: usize) {
     assert_eq!(status.code(), Some(1), "{said}");
     let told = said.lines().rev().find(|line| line.starts_with("kv serve: "));
     let told = told.unwrap_or_else(|| panic!("nothing is said: {said}"));
-    let file = told.split_once("syncing ").and_then(|(_, rest)| rest.split_once(" failed: Input/output error"));
-    assert!(file.is_some_and(|(file, _)| !file.is_empty() && !file.contains(' ')), "no file is named: {told}");
+    // As in "syncing 0000000001.wal failed: Input/output error".
+    let what = told.split_once(" failed: Input/output error").and_then(|(before, _)| before.rsplit(": ").next());
+    assert!(what.is_some_and(|what| what.split(' ').count() == 2), "no file is named: {told}");
     let calls = fs::read_to_string(cluster.nodes.calls(node)).unwrap();
     let (_, after) = calls.split_once("(INJECTED)").expect("the sync was made to fail");
     let again = ["fsync(", "fdatasync(", "pwrite64(", "rename("];
@@ -35,7 +36,9 @@ fn a_failed_sync_stops_a_node_and_loses_nothing() {
             let mut client = cluster.client(Duration::from_secs(2));
             let mut number = acknowledged;
             // Answered or not, the next one is another: which were acknowledged is what counts.
+            let begin = Instant::now();
             while !cluster.nodes.said(1).contains("kv serve: ") {
+                assert!(begin.elapsed() < PATIENCE, "sync {nth} has failed, and the node goes on");
                 number += 1;
                 if client.put(&format!("key-{number}"), &number.to_string()).is_ok() {
                     acknowledged = number;
