@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use crate::namespaces::{self, Drops, Network};
 use crate::nodes::{Nodes, Trouble};
 
-/// Far more than anything here takes on a slow machine: some hundred election timeouts.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Far more than anything here takes on a slow machine: some two hundred election timeouts.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// How often something is looked at that is waited for.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
 /// A node that lags behind by fewer entries than this has caught up.
