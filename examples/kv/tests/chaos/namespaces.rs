@@ -30,7 +30,7 @@ fn is_left(name: &str) -> bool {
     pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
 }
 
-/// Removes the namespaces and mounts of runs that were killed.
+/// Removes the namespaces, mounts and folders of runs that were killed.
 pub(crate) fn sweep() {
     for entry in fs::read_dir(NAMES).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -42,6 +42,11 @@ pub(crate) fn sweep() {
     for point in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
         if point.split('/').any(is_left) {
             let _ = Command::new("umount").args(["-l", point]).output();
+        }
+    }
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        if is_left(&entry.file_name().to_string_lossy()) {
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
