@@ -11,8 +11,8 @@ const SMALL_MIB: u32 = 7;
 /// Room for all that is written here.
 const LARGE_MIB: u32 = 64;
 /// The values that are written, in all twice as much as the small disk holds.
-const VALUE_BYTES: usize = 64 << 10;
-const VALUES: usize = 220;
+const VALUE_BYTES: usize = 256 << 10;
+const VALUES: usize = 56;
 /// Elections are not what this is about: a machine that is busy should not bring them about.
 const EXTRA: [&str; 4] = ["--election-timeout", "2000", "--heartbeat", "100"];
 
