@@ -181,6 +181,10 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
         Ok(())
     }
 
+    fn has_room(&mut self, payload_bytes: usize) -> bool {
+        self.room(1, HEADER_BYTES.saturating_add(payload_bytes)).is_some()
+    }
+
     #[inline]
     fn append_records(&mut self, records: Records<'_>) -> Result<(), Full> {
         let entries = usize::try_from(records.entries()).unwrap_or(usize::MAX);
@@ -256,6 +260,7 @@ mod tests {
         for payload in [b"aaaaaaaa", b"bbbbbbbb", b"cccccccc", b"dddddddd"] {
             append(&mut log, 1, payload).unwrap();
         }
+        assert!(!log.has_room(1));
         assert_eq!(append(&mut log, 1, b"e"), Err(Full));
         assert_eq!(read(&mut log, 1, 4, 1000), b"abcd");
         log.compact(Index(2));

@@ -85,6 +85,13 @@ pub trait Storage {
     /// there is. Whatever else goes wrong is reported by `flush`.
     fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full>;
 
+    /// Whether an entry with so many bytes of payload could be appended now. Who says no is not made the leader
+    /// by one whose log is full; who cannot tell says yes.
+    fn has_room(&mut self, payload_bytes: usize) -> bool {
+        let _ = payload_bytes;
+        true
+    }
+
     /// Appends `records`, which follow the last entry, one after the other. A storage that can copy
     /// them at once does that.
     ///

@@ -85,6 +85,10 @@ impl Storage for WatchedStorage {
         Ok(())
     }
 
+    fn has_room(&mut self, payload_bytes: usize) -> bool {
+        self.inner.has_room(payload_bytes)
+    }
+
     fn truncate(&mut self, last: Index) {
         self.inner.truncate(last);
         self.see(LogChange::Truncated { last });

@@ -1,6 +1,6 @@
 //! [`FileStorage`]: the log in memory, and what brings it to disk.
 
-use raft_core::entry::{EntryHeader, Records};
+use raft_core::entry::{EntryHeader, HEADER_BYTES, Records};
 use raft_core::storage::{Full, HardState, ReadError, Saved, SnapshotId, Storage, StorageMetrics};
 use raft_core::types::{ClusterTime, EntryId, Index, Term};
 
@@ -138,7 +138,7 @@ impl<F: Files> FileStorage<F> {
 
     /// Whether there is room for `bytes` more of entries. There is none if they would not fit into
     /// this segment and the disk has none for another.
-    fn has_room(&mut self, bytes: usize) -> bool {
+    fn fits(&mut self, bytes: usize) -> bool {
         let pending = self.pending().len();
         let wanted = pending.saturating_add(bytes);
         if pending > 0 && wanted > self.options.pending_bytes_max {
@@ -283,7 +283,7 @@ impl<F: Files> Storage for FileStorage<F> {
     }
 
     fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full> {
-        if !self.has_room(header.record_bytes()) {
+        if !self.fits(header.record_bytes()) {
             return Err(Full);
         }
         let (last, found) = (self.log.last, header.id());
@@ -295,6 +295,10 @@ impl<F: Files> Storage for FileStorage<F> {
             self.log.push(header, &header.encode(), parts);
         }
         Ok(())
+    }
+
+    fn has_room(&mut self, payload_bytes: usize) -> bool {
+        self.fits(HEADER_BYTES.saturating_add(payload_bytes))
     }
 
     fn truncate(&mut self, last: Index) {

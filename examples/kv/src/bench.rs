@@ -12,6 +12,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kv::command::{Command, Condition, Query, encode};
+use kv::watch::Watch;
 use raft_client::{EngineError, NodeStatus};
 use rustix::fs::statfs;
 use serde_json::json;
@@ -22,13 +24,11 @@ use crate::bench::embedded::Embedded;
 use crate::bench::figures::{Run, heading};
 use crate::bench::load::Load;
 use crate::cli::BenchArgs;
-use crate::command::{Command, Condition, Query, encode};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::processes::{Cluster, ClusterError, Plan};
 use crate::progress::Progress;
 use crate::serve::ServeError;
-use crate::watch::Watch;
 
 /// How long the load runs before it is measured.
 const WARM_UP: Duration = Duration::from_secs(1);

@@ -6,9 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser};
+use kv::command::VALUE_BYTES_MAX;
 use raft_core::types::NodeId;
-
-use crate::command::VALUE_BYTES_MAX;
 
 /// An exactly-once key-value store on Raft.
 #[derive(Debug, Parser)]

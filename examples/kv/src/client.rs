@@ -2,15 +2,15 @@
 
 use std::io::{self, Read, Write};
 
+use kv::command::{
+    Command, Condition, Found, KEY_BYTES_MAX, Page, Query, Reply, VALUE_BYTES_MAX, decode, encode, is_key,
+};
 use raft_client::{BlockingClient, CommandError, Consistency, NodeStatus, NotExecuted, Options, QueryError, Reason};
 use raft_core::message::ProposeError;
 use raft_core::wire::Bytes;
 use serde_json::{Value, json};
 
 use crate::cli::{ClusterArgs, Request};
-use crate::command::{
-    Command, Condition, Found, KEY_BYTES_MAX, Page, Query, Reply, VALUE_BYTES_MAX, decode, encode, is_key,
-};
 use crate::exit::Exit;
 use crate::operate;
 

@@ -6,9 +6,7 @@
 //! started again. In the end each acknowledgement must have its place in the counters, and each count its
 //! acknowledgement.
 
-mod load;
 mod replace;
-mod tally;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -18,25 +16,21 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use raft_client::{BlockingClient, Consistency, EngineError, NodeStatus, OperatorError, Options, QueryError};
+use kv::chance::Chance;
+use kv::load::{CLIENTS, COUNTERS, IN_FLIGHT, Load, LoadError, Shared, read_counters};
+use kv::tally::Tally;
+use kv::watch::{View, Watch};
+use raft_client::{Consistency, EngineError, NodeStatus, OperatorError};
 use tempfile::TempDir;
 use thiserror::Error;
 
 use crate::cli::DemoArgs;
-use crate::command::{Page, Query, decode, encode};
-use crate::demo::load::{Load, Shared};
-use crate::demo::tally::Tally;
 use crate::demo::verdict::Verdict;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::processes::{Cluster, ClusterError, Plan, random};
 use crate::progress::{Progress, thousands};
-use crate::watch::{View, Watch};
 
-/// How many clients there are, each with a connection and, unless told otherwise, a session.
-pub(crate) const CLIENTS: usize = 8;
-/// How many counters they share.
-pub(crate) const COUNTERS: usize = 4;
 /// How long the load runs before each kill, at least and at most, in milliseconds.
 const CALM: std::ops::Range<u64> = 300..1_000;
 /// How often the nodes are looked at while the load runs.
@@ -60,14 +54,10 @@ pub(crate) enum DemoError {
     Client(#[from] EngineError),
     #[error("the system fails this program: {0}")]
     System(#[from] io::Error),
-    #[error("a client's thread panicked")]
-    Panicked,
+    #[error(transparent)]
+    Load(#[from] LoadError),
     #[error("the survivors elected no leader within {} seconds", ELECTION_MAX.as_secs())]
     NoLeader,
-    #[error("the counters cannot be read: {0}")]
-    Read(#[from] QueryError),
-    #[error("the counters are no numbers")]
-    Counters,
     #[error("the members cannot be changed: {0}")]
     Operator(#[from] OperatorError),
     #[error("a member's number or address is not valid")]
@@ -112,7 +102,7 @@ fn demonstrate(args: &DemoArgs, begin: Instant) -> Result<Verdict, DemoError> {
     demo.progress.say("Waiting for the last answers.");
     let done = load.finish(|| demo.look(&shared))?;
     demo.cluster.settle(&mut demo.watch, 0, &demo.interrupt, |_| {})?;
-    let counted = read_counters(&demo.endpoints, Consistency::Linearizable)?;
+    let counted = read_counters(&demo.endpoints, Consistency::Linearizable, ELECTION_MAX)?;
     let replicas_agree = demo.replicas_agree(&counted)?;
     let tally = Tally::new(done.values, &counted, done.unknown);
     let verdict = Verdict {
@@ -166,14 +156,14 @@ impl Demo {
         let endpoints = plan.endpoints();
         let cluster = Cluster::start(plan, |_| true)?;
         let watch = Watch::new(&endpoints)?;
-        let (chance, terms) = (Chance(seed), BTreeSet::new());
+        let (chance, terms) = (Chance::new(seed), BTreeSet::new());
         let mut demo = Demo { endpoints, cluster, watch, interrupt, progress, chance, terms, kills: 0 };
         let (_, leader) = demo.settle()?;
         let guard = if args.no_sessions { "without sessions" } else { "each under a session" };
         demo.progress.say(&format!(
             "Node {} leads. {CLIENTS} clients, {guard}, add 1 to {COUNTERS} counters, with {} commands in flight (seed {seed}).",
             leader.node,
-            CLIENTS * load::IN_FLIGHT,
+            CLIENTS * IN_FLIGHT,
         ));
         demo.progress.step();
         Ok(demo)
@@ -248,7 +238,7 @@ impl Demo {
     fn replicas_agree(&mut self, counted: &[u64]) -> Result<bool, DemoError> {
         let begin = Instant::now();
         for endpoint in &self.endpoints {
-            while read_counters(std::slice::from_ref(endpoint), Consistency::Stale)? != counted {
+            while read_counters(std::slice::from_ref(endpoint), Consistency::Stale, ELECTION_MAX)? != counted {
                 self.cluster.check(&self.interrupt)?;
                 if begin.elapsed() > AGREE_MAX {
                     return Ok(false);
@@ -263,36 +253,4 @@ impl Demo {
 /// Notes the term of whoever leads.
 fn note(terms: &mut BTreeSet<u64>, view: &View) {
     terms.extend(view.leader().map(|(_, leader)| leader.term.0));
-}
-
-/// The key of a counter.
-fn counter(number: usize) -> String {
-    format!("counter-{number}")
-}
-
-/// What the counters stand at, as the nodes at these endpoints have it.
-fn read_counters(endpoints: &[String], consistency: Consistency) -> Result<Vec<u64>, DemoError> {
-    let mut client = BlockingClient::new(&Options::new(endpoints.to_vec()))?;
-    client.set_timeout(Some(ELECTION_MAX));
-    let bytes = client.query(consistency, &encode(&Query::List { prefix: "counter-", after: "", limit: u32::MAX }))?;
-    let page: Page<'_> = decode(&bytes).ok_or(DemoError::Counters)?;
-    let value = |number| {
-        let key = counter(number);
-        let Some((_, value, _)) = page.items.iter().find(|(found, ..)| *found == key) else { return Ok(0) };
-        std::str::from_utf8(value.0).ok().and_then(|text| text.parse().ok()).ok_or(DemoError::Counters)
-    };
-    (0..COUNTERS).map(value).collect()
-}
-
-/// Numbers that follow from a seed: SplitMix64.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound.max(1)
-    }
 }

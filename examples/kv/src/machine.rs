@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use raft_core::machine::{Answer, Damaged, Position, Sink, Source, StateMachine};
-use raft_core::wire::Bytes;
-
-use crate::command::{
+use kv::command::{
     Command, Condition, Found, KEY_BYTES_MAX, Page, Query, Reply, VALUE_BYTES_MAX, decode, encode, is_key,
 };
+use raft_core::machine::{Answer, Damaged, Position, Sink, Source, StateMachine};
+use raft_core::wire::Bytes;
 
 /// The most bytes of keys and values in one page of a list; one pair always fits.
 const PAGE_BYTES_MAX: usize = 1 << 20;

@@ -4,7 +4,6 @@
 mod bench;
 mod cli;
 mod client;
-mod command;
 mod demo;
 mod exit;
 mod http;
@@ -15,7 +14,6 @@ mod processes;
 mod progress;
 mod serve;
 mod up;
-mod watch;
 
 use std::process::ExitCode;
 

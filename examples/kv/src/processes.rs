@@ -13,12 +13,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kv::watch::{View, Watch};
 use raft_client::{EngineError, NodeStatus};
 use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 
 use crate::interrupt::Interrupt;
-use crate::watch::{View, Watch};
 
 /// How long a cluster may take until it has a leader whom all nodes follow.
 const READY_MAX: Duration = Duration::from_secs(30);

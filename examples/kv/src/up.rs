@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kv::watch::Watch;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -15,7 +16,6 @@ use crate::cli::UpArgs;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::processes::{Cluster, ClusterError, Place, Plan, check_port, random};
-use crate::watch::Watch;
 
 /// How often the nodes are looked at.
 const LOOK: Duration = Duration::from_millis(100);

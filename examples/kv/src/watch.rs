@@ -8,17 +8,22 @@ use raft_client::{BlockingClient, EngineError, NodeStatus, Options, RoleName};
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Asks the nodes of a cluster how they are.
-pub(crate) struct Watch {
+#[derive(Debug)]
+pub struct Watch {
     client: BlockingClient,
     endpoints: Vec<String>,
 }
 
 /// How the nodes are, in the order of their endpoints; `None` for one that does not answer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct View(pub(crate) Vec<Option<NodeStatus>>);
+pub struct View(pub Vec<Option<NodeStatus>>);
 
 impl Watch {
-    pub(crate) fn new(endpoints: &[String]) -> Result<Watch, EngineError> {
+    /// A look at the nodes at these endpoints.
+    ///
+    /// # Errors
+    /// As [`BlockingClient::new`].
+    pub fn new(endpoints: &[String]) -> Result<Watch, EngineError> {
         let options = Options { connect_timeout: PATIENCE, ..Options::new(endpoints.to_vec()) };
         let mut client = BlockingClient::new(&options)?;
         client.set_timeout(Some(PATIENCE));
@@ -26,21 +31,23 @@ impl Watch {
     }
 
     /// Asks every node.
-    pub(crate) fn look(&mut self) -> View {
+    pub fn look(&mut self) -> View {
         View(self.endpoints.iter().map(|endpoint| self.client.status(endpoint).ok()).collect())
     }
 }
 
 impl View {
     /// Who leads, by its place among the endpoints: of several, the one in the latest term.
-    pub(crate) fn leader(&self) -> Option<(usize, NodeStatus)> {
+    #[must_use]
+    pub fn leader(&self) -> Option<(usize, NodeStatus)> {
         let nodes = self.0.iter().enumerate().filter_map(|(place, status)| Some((place, (*status)?)));
         nodes.filter(|(_, status)| status.role == RoleName::Leader).max_by_key(|(_, status)| status.term)
     }
 
     /// The leader, if every node answers, follows it, and has applied all but the last
     /// `lag` entries that it has committed.
-    pub(crate) fn settled(&self, lag: u64) -> Option<(usize, NodeStatus)> {
+    #[must_use]
+    pub fn settled(&self, lag: u64) -> Option<(usize, NodeStatus)> {
         let (place, leader) = self.leader()?;
         let settled = self.0.iter().all(|status| {
             status.is_some_and(|status| {

@@ -195,6 +195,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             reads_asked: false,
             transfer: None,
             hand_over_at: now,
+            full: false,
+            full_tried: None,
             unsaved: None,
             lease: LeaseMark { pending: None, until: Instant(0), commit_from },
         });

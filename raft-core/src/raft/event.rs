@@ -150,6 +150,8 @@ pub enum TransferReason {
     Priority,
     /// This node's disk has stalled.
     DiskStalled,
+    /// This node's log has no room.
+    NoSpace,
     /// This node is no voter any more.
     Removed,
 }

@@ -140,11 +140,14 @@ impl Limits {
             reads_asked,
             transfer,
             hand_over_at,
+            full,
+            full_tried,
             unsaved,
             lease: LeaseMark { pending, until, commit_from },
         } = leader;
         (term_start, self.is_due(*heartbeat_at), uncommitted).hash(hasher);
         (round, round_used, round_confirmed, reads_asked, self.is_due(*hand_over_at)).hash(hasher);
+        (full, full_tried).hash(hasher);
         let transfer = transfer.as_ref();
         transfer.map(|Transfer { to, until, told }| (to, self.is_due(*until), told)).hash(hasher);
         unsaved.map(|(index, since)| (index, self.over(since, self.disk_stall))).hash(hasher);

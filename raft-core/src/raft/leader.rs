@@ -66,7 +66,11 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let id = EntryId::new(term, self.storage.last().index.next());
         let header = EntryHeader::new(id, leader.clock.read(now), kind, parts)
             .expect("the entry's length was checked, and a leader's term is not 0");
-        self.storage.append(&header, parts).map_err(|_| ProposeError::NoSpace)?;
+        // If so, the next heartbeat hands over.
+        leader.full = self.storage.append(&header, parts).is_err();
+        if leader.full {
+            return Err(ProposeError::NoSpace);
+        }
         let limit = self.config.uncommitted_bytes_max;
         leader.uncommitted.appended(id, header.payload_bytes() as u64, limit);
         leader.unsaved.get_or_insert((id.index, now));
@@ -217,7 +221,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         self.hand_over_if_wanted();
     }
 
-    /// Hands over if this node's disk has stalled, or a member with a higher priority has caught up.
+    /// Hands over if this node's disk has stalled or is full, or a member with a higher priority has caught up.
     fn hand_over_if_wanted(&mut self) {
         let (now, last, commit) = (self.now, self.storage.last().index, self.commit);
         let Role::Leader(leader) = &self.role else { return };
@@ -235,11 +239,28 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             }
             return;
         }
+        if leader.full {
+            return self.hand_over_for_room();
+        }
         let own = self.membership.find(self.id).map_or(u8::MAX, |peer| peer.priority);
         let near = last.since(commit);
         let higher = self.best_successor(|peer, follower| peer.priority > own && last.since(follower.matched) <= near);
         if let Some(to) = higher {
             self.begin_transfer(to, TransferReason::Priority);
+        }
+    }
+
+    /// Hands over to somebody whose log has all that this one has, though perhaps no more room either: then it does
+    /// not take over, this node goes on, and somebody else is asked the next time.
+    fn hand_over_for_room(&mut self) {
+        let last = self.storage.last().index;
+        let Role::Leader(leader) = &self.role else { return };
+        let tried = leader.full_tried;
+        let another = self.best_successor(|peer, follower| follower.matched >= last && Some(peer.id) != tried);
+        let Some(to) = another.or_else(|| self.best_successor(|_, follower| follower.matched >= last)) else { return };
+        self.begin_transfer(to, TransferReason::NoSpace);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.full_tried = Some(to);
         }
     }
 }

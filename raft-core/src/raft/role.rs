@@ -116,6 +116,9 @@ pub(crate) struct Leader<const NODES: usize> {
     pub(crate) transfer: Option<Transfer>,
     /// Not earlier than this is leadership handed over unasked: the last time was of no use.
     pub(crate) hand_over_at: Instant,
+    /// Whether the log had no room for the entry that was to be appended last, and who was asked last to lead instead.
+    pub(crate) full: bool,
+    pub(crate) full_tried: Option<NodeId>,
     /// An entry that is not saved yet, and since when at least.
     pub(crate) unsaved: Option<(Index, Instant)>,
     pub(crate) lease: LeaseMark,

@@ -84,10 +84,11 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         }
     }
 
-    /// The leader hands over to this node: it campaigns without asking first.
+    /// The leader hands over to this node: it campaigns without asking first, unless its log has no room for the
+    /// entry that its term would begin with.
     pub(super) fn on_campaign(&mut self, from: NodeId) {
         let follows = self.role() == RoleName::Follower && self.leader() == Some(from);
-        if follows && self.may_campaign() {
+        if follows && self.may_campaign() && self.storage.has_room(0) {
             self.campaign(true);
         }
     }

@@ -236,6 +236,10 @@ impl Storage for DeferredLog {
         Ok(())
     }
 
+    fn has_room(&mut self, _: usize) -> bool {
+        self.view.entries.len() < self.entries_max
+    }
+
     fn truncate(&mut self, last: Index) {
         assert!(last >= self.view.base.index, "what was compacted cannot be dropped");
         self.change(Change::Truncate(last));

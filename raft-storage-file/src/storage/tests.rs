@@ -205,8 +205,10 @@ fn what_waits_for_a_flush_is_bounded() {
     let mut storage = FileStorage::create(Disk::new(), identity(), options).unwrap().0;
     let long = [7; 200];
     storage.append(&header(1, 1, &long), &[&long]).unwrap();
+    assert!(!storage.has_room(0));
     assert_eq!(storage.append(&header(1, 2, b""), &[]), Err(Full));
     storage.flush().unwrap();
+    assert!(storage.has_room(0));
     storage.append(&header(1, 2, b""), &[]).unwrap();
 }
 

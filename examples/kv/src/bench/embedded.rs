@@ -9,6 +9,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use kv::watch::Watch;
 use raft_client::NodeStatus;
 use raft_core::session::owned::OwnedOutcome;
 use raft_node::{Handle, Pending};
@@ -19,7 +20,6 @@ use crate::cli::{Cli, Subcommand};
 use crate::interrupt::Interrupt;
 use crate::processes::{Cluster, ClusterError, Plan};
 use crate::serve::{KvNode, launch};
-use crate::watch::Watch;
 
 /// The node that is in this process.
 const OWN: u64 = 1;

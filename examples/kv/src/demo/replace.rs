@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kv::load::Shared;
+use kv::watch::{View, Watch};
 use raft_client::OperatorClient;
 use raft_core::configuration::change::MemberChange;
 use raft_core::configuration::{Member, Suffrage};
 use raft_core::types::NodeId;
 
-use crate::demo::load::Shared;
 use crate::demo::{Demo, DemoError, LOOK};
-use crate::watch::{View, Watch};
 
 /// How long nodes may take to copy the state and become voters.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
+use kv::tally::Tally;
 use serde_json::{Value, json};
 
-use crate::demo::tally::Tally;
 use crate::exit::Exit;
 use crate::progress::thousands;
 

@@ -1,9 +1,9 @@
 //! The headers of writes: under which session they run, and what they depend on.
 
 use axum::http::{HeaderMap, HeaderName, header};
+use kv::command::Condition;
 use raft_core::types::{Nonce, Sequence, SessionId};
 
-use crate::command::Condition;
 use crate::http::problem::Problem;
 
 /// A session as it is written over HTTP: `<id>-<32 hex digits>`. The digits are its secret.

@@ -8,6 +8,7 @@ use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, Que
 use axum::extract::{Path, Query as QueryString, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use kv::command::{Command, Found, KEY_BYTES_MAX, Page, Query, Reply, VALUE_BYTES_MAX, decode, encode, is_key};
 use raft_core::client::protocol::Consistency;
 use raft_core::session::owned::{OwnedOperation, OwnedOutcome};
 use raft_core::wire::Bytes;
@@ -15,7 +16,6 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::client::text;
-use crate::command::{Command, Found, KEY_BYTES_MAX, Page, Query, Reply, VALUE_BYTES_MAX, decode, encode, is_key};
 use crate::http::App;
 use crate::http::headers::{condition, numbered};
 use crate::http::problem::Problem;

@@ -17,12 +17,12 @@ use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use kv::command::VALUE_BYTES_MAX;
 use raft_node::Handle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::command::VALUE_BYTES_MAX;
 use crate::http::problem::Problem;
 
 /// How long the head of a request may take to arrive.

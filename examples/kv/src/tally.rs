@@ -7,22 +7,23 @@
 
 /// What came of the comparison.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Commands that were acknowledged.
-    pub(crate) acknowledged: u64,
+    pub acknowledged: u64,
     /// What the counters stand at, together.
-    pub(crate) counted: u64,
+    pub counted: u64,
     /// Commands that were acknowledged and are not in the counters.
-    pub(crate) lost: u64,
+    pub lost: u64,
     /// Counts that no command accounts for.
-    pub(crate) duplicated: u64,
+    pub duplicated: u64,
     /// Commands without an answer: each accounts for one count, or none.
-    pub(crate) unknown: u64,
+    pub unknown: u64,
 }
 
 impl Tally {
     /// Compares the answers of each counter with what it stands at.
-    pub(crate) fn new(answers: Vec<Vec<u64>>, counted: &[u64], unknown: u64) -> Tally {
+    #[must_use]
+    pub fn new(answers: Vec<Vec<u64>>, counted: &[u64], unknown: u64) -> Tally {
         let mut tally = Tally { unknown, ..Tally::default() };
         let mut unaccounted = 0;
         for (mut answers, &counted) in answers.into_iter().zip(counted) {

@@ -1,4 +1,4 @@
-//! The clients of the demonstration: threads that keep many increments in flight.
+//! Clients that add to counters: threads that keep many increments in flight, and what they saw.
 
 use std::io;
 use std::sync::Arc;
@@ -6,13 +6,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use raft_client::{Answer, CommandError, Completion, Engine, EngineError, Options, Retry, SessionKey};
+use raft_client::{
+    Answer, BlockingClient, CommandError, Completion, Consistency, Engine, EngineError, Options, QueryError, Retry,
+    SessionKey,
+};
+use thiserror::Error;
 
-use crate::command::{Command, Reply, decode, encode};
-use crate::demo::{CLIENTS, COUNTERS, DemoError, counter};
+use crate::command::{Command, Page, Query, Reply, decode, encode};
+
+/// How many clients there are, each with a connection and, unless told otherwise, a session.
+pub const CLIENTS: usize = 8;
+/// How many counters they share.
+pub const COUNTERS: usize = 4;
 
 /// How many commands each client has in flight.
-pub(crate) const IN_FLIGHT: usize = 16;
+pub const IN_FLIGHT: usize = 16;
 /// How long a client waits for its last answers; what has none by then is unknown.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How long a client waits for its session to be closed.
@@ -20,44 +28,67 @@ const CLOSE_MAX: Duration = Duration::from_millis(500);
 /// How long a client waits for news before it looks whether it should stop.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Why nobody knows what the clients saw.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The operating system fails a client.
+    #[error("{0}")]
+    Client(#[from] EngineError),
+    /// A client's thread is gone.
+    #[error("a client's thread panicked")]
+    Panicked,
+    /// Nobody could be asked for the counters.
+    #[error("the counters cannot be read: {0}")]
+    Read(#[from] QueryError),
+    /// Something else has written to them.
+    #[error("the counters are no numbers")]
+    Counters,
+}
+
 /// What the clients' threads share with the one that directs them.
 #[derive(Debug, Default)]
-pub(crate) struct Shared {
+pub struct Shared {
     stop: AtomicBool,
     acknowledged: AtomicU64,
 }
 
 impl Shared {
     /// How many commands were acknowledged so far.
-    pub(crate) fn acknowledged(&self) -> u64 {
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
     }
 }
 
 /// What the clients saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Done {
+pub struct Done {
     /// The answers, for each counter.
-    pub(crate) values: Vec<Vec<u64>>,
+    pub values: Vec<Vec<u64>>,
     /// Commands whose outcome nobody knows.
-    pub(crate) unknown: u64,
+    pub unknown: u64,
     /// Commands that were not executed.
-    pub(crate) refused: u64,
+    pub refused: u64,
     /// Requests sent again.
-    pub(crate) retries: u64,
+    pub retries: u64,
     /// Commands answered from the session table.
-    pub(crate) replayed: u64,
+    pub replayed: u64,
 }
 
 /// Clients at work.
-pub(crate) struct Load {
+#[derive(Debug)]
+pub struct Load {
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<Result<Done, EngineError>>>,
 }
 
 impl Load {
     /// Starts the clients.
-    pub(crate) fn start(endpoints: &[String], sessions: bool, shared: &Arc<Shared>) -> io::Result<Load> {
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn start(endpoints: &[String], sessions: bool, shared: &Arc<Shared>) -> io::Result<Load> {
         let mut load = Load { shared: shared.clone(), clients: Vec::new() };
         for number in 0..CLIENTS {
             let (options, shared) = (Options::new(endpoints.to_vec()), shared.clone());
@@ -68,7 +99,10 @@ impl Load {
     }
 
     /// Lets the clients come to their end, and gathers what they saw.
-    pub(crate) fn finish<T>(mut self, mut meanwhile: impl FnMut() -> T) -> Result<Done, DemoError> {
+    ///
+    /// # Errors
+    /// [`LoadError`]: what one of them saw is lost.
+    pub fn finish<T>(mut self, mut meanwhile: impl FnMut() -> T) -> Result<Done, LoadError> {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut all = Done { values: vec![Vec::new(); COUNTERS], ..Done::default() };
         for client in std::mem::take(&mut self.clients) {
@@ -76,7 +110,7 @@ impl Load {
                 meanwhile();
                 thread::sleep(LOOK);
             }
-            let done = client.join().map_err(|_| DemoError::Panicked)??;
+            let done = client.join().map_err(|_| LoadError::Panicked)??;
             all.values.iter_mut().zip(done.values).for_each(|(all, values)| all.extend(values));
             all.unknown += done.unknown;
             all.refused += done.refused;
@@ -91,6 +125,32 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
+}
+
+/// The key of a counter.
+fn counter(number: usize) -> String {
+    format!("counter-{number}")
+}
+
+/// What the counters stand at, as the nodes at these endpoints have it, within `patience`.
+///
+/// # Errors
+/// [`LoadError`]: nobody answers, or the answer makes no sense.
+pub fn read_counters(
+    endpoints: &[String],
+    consistency: Consistency,
+    patience: Duration,
+) -> Result<Vec<u64>, LoadError> {
+    let mut client = BlockingClient::new(&Options::new(endpoints.to_vec()))?;
+    client.set_timeout(Some(patience));
+    let bytes = client.query(consistency, &encode(&Query::List { prefix: "counter-", after: "", limit: u32::MAX }))?;
+    let page: Page<'_> = decode(&bytes).ok_or(LoadError::Counters)?;
+    let value = |number| {
+        let key = counter(number);
+        let Some((_, value, _)) = page.items.iter().find(|(found, ..)| *found == key) else { return Ok(0) };
+        std::str::from_utf8(value.0).ok().and_then(|text| text.parse().ok()).ok_or(LoadError::Counters)
+    };
+    (0..COUNTERS).map(value).collect()
 }
 
 /// One client.
