@@ -60,7 +60,6 @@ const EXPECTED: &[(&str, &str)] = &[
     ("event", "became leader"),
     ("event", "stepped down: higher term"),
     ("event", "stepped down: lost quorum"),
-    ("event", "stepped down: removed"),
     ("event", "configuration appended"),
     ("event", "configuration committed"),
     ("event", "configuration dropped"),
