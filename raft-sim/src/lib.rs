@@ -4,7 +4,7 @@
 //! network, simulated disks and clocks of its own, thousands of times faster than real time.
 //!
 //! `cargo run --release -p raft-sim -- --seeds 10000` breaks a cluster that serves registers. A program puts its own state
-//! machine in by a [`workload::Workload`] and [`check`].
+//! machine in by a [`workload::Workload`] and [`check()`].
 //!
 //! A run: [`options::Options::draw`] makes a world of a seed; the world turns nodes' event loops, lets packets arrive and
 //! faults happen until the time for faults is over; then it heals a majority for good and requires that all ends well.

@@ -1,4 +1,4 @@
-//! For programs that want their own state machine broken: see [`check`].
+//! For programs that want their own state machine broken: see [`check()`].
 
 use std::env;
 use std::num::NonZeroUsize;
