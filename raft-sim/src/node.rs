@@ -142,6 +142,8 @@ pub(crate) struct Node<M> {
     pub(crate) tampered: bool,
     /// Whether its storage cut something off that it may have acknowledged: it neither votes nor leads for a while.
     pub(crate) suspect: bool,
+    /// Its own settings.
+    pub(crate) raft: Config,
     /// What configuration it is told to join with, if it is not of the first members.
     pub(crate) joins: Option<Configuration>,
 }
@@ -173,6 +175,7 @@ impl<M: StateMachine> Node<M> {
             may_stop: false,
             tampered: false,
             suspect: false,
+            raft: Config::default(),
             id,
             identity,
             clock,
@@ -222,8 +225,9 @@ impl<M: StateMachine> Node<M> {
         let storage = WatchedStorage::new(storage, Rc::clone(&self.changes));
         let machine = WatchedMachine::new(machine, Rc::clone(&self.executions));
         *self.post.borrow_mut() = Post::new(self.id, self.identity.incarnation, raft.message_bytes_max);
+        self.raft = Config { suspect_through, ..raft };
         let options = NodeOptions {
-            raft: Config { suspect_through, ..raft },
+            raft: self.raft,
             create: self.joins.is_none().then(|| first.clone()),
             join: self.joins.clone(),
             request_timeout: raft_core::types::Millis(REQUEST_TIMEOUT_MILLIS),

@@ -3,10 +3,10 @@
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::coverage::Coverage;
-use crate::judge::Violation;
 use crate::options::Options;
 use crate::random::Random;
 use crate::trace::Trace;
+use crate::violation::Violation;
 use crate::workload::Workload;
 use crate::world::{MILLI, World};
 

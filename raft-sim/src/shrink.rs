@@ -1,8 +1,8 @@
 //! Makes a failing world simpler: faults are dropped one by one, as long as it still fails.
 
-use crate::judge::Violation;
 use crate::options::Options;
 use crate::run::{self, Outcome};
+use crate::violation::Violation;
 use crate::workload::Workload;
 
 /// One way to make a world simpler; `None` if it is so already.

@@ -13,13 +13,14 @@ use raft_storage_file::Identity;
 use crate::client::Client;
 use crate::coverage::Coverage;
 use crate::endpoint::Packet;
-use crate::judge::{Judge, Violation};
+use crate::judge::Judge;
 use crate::network::{Arrival, Links, Parcel, Place};
 use crate::node::{Node, NodeClock};
 use crate::options::Options;
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::trace::Trace;
+use crate::violation::Violation;
 use crate::workload::Workload;
 
 pub(crate) use faults::Fault;

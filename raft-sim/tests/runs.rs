@@ -1,8 +1,8 @@
 //! Whole runs: the same seed is the same run, a calm cluster stays calm, what is broken is found.
 
-use raft_sim::judge::Violation;
 use raft_sim::registers::RegisterLoad;
 use raft_sim::run::{self, Outcome};
+use raft_sim::violation::Violation;
 
 fn violation(outcome: &Outcome) -> Option<&Violation> {
     outcome.violation.as_ref()

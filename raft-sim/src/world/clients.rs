@@ -9,9 +9,9 @@ use raft_core::wire::Bytes;
 
 use super::{Caller, Due, MILLI, Mail, World};
 use crate::client::{Client, End, Errand, Told};
-use crate::endpoint::{request_frame, response_in};
-use crate::judge::Violation;
+use crate::endpoint::{request_frame, request_in, response_in};
 use crate::network::Place;
+use crate::violation::Violation;
 use crate::workload::{Kind, Workload};
 
 /// The secret of the stranger's own session.
@@ -96,6 +96,9 @@ impl<W: Workload> World<W> {
         let now = self.now;
         match told {
             Told::Sent { to, frame, once } => {
+                if let Some(request) = request_in(&frame) {
+                    self.judge.sent(number, &request);
+                }
                 self.send(0, Place::Client(number), Place::Node(to.get()), Mail::Request(frame, once));
                 Ok(())
             }

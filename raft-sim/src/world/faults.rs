@@ -13,10 +13,10 @@ use raft_storage_file::simulated::{Fate, Unsynced};
 use raft_storage_file::{Identity, Name};
 
 use super::{CLUSTER, Due, MILLI, World};
-use crate::judge::Violation;
 use crate::network::Place;
 use crate::node::{NodeClock, State};
 use crate::options::Every;
+use crate::violation::Violation;
 use crate::workload::Workload;
 
 /// The most nodes there ever are.

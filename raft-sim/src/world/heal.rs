@@ -7,9 +7,9 @@ use raft_core::configuration::{Configuration, Suffrage};
 use raft_core::types::NodeId;
 
 use super::{Due, MILLI, World};
-use crate::judge::Violation;
 use crate::network::Place;
 use crate::node::State;
+use crate::violation::Violation;
 use crate::workload::Workload;
 
 /// After so many election timeouts everything must be well.
@@ -146,7 +146,8 @@ fn has_witness(configuration: &Configuration) -> bool {
     configuration.members().iter().any(|member| !is_full(member.suffrage))
 }
 
-fn is_full(suffrage: Suffrage) -> bool {
+/// Whether a member of that kind has a state machine.
+pub(super) fn is_full(suffrage: Suffrage) -> bool {
     !matches!(suffrage, Suffrage::Witness | Suffrage::LeavingWitness | Suffrage::JoiningWitness)
 }
 

@@ -5,8 +5,10 @@ use raft_core::storage::Storage;
 use raft_core::types::{EntryId, Index};
 
 use super::World;
-use crate::judge::{Life, Violation};
+use super::heal::is_full;
+use crate::judge::Life;
 use crate::node::Hearing;
+use crate::violation::Violation;
 use crate::workload::Workload;
 
 impl<W: Workload> World<W> {
@@ -56,6 +58,10 @@ impl<W: Workload> World<W> {
         }
         for snapshot in &hearing.restored {
             self.judge.restored(life, snapshot.through.index);
+            if self.latest_configuration().member(life.node).is_some_and(|member| !is_full(member.suffrage)) {
+                // It was sent a snapshot without a state, before it knew why.
+                self.judge.has_no_state(life);
+            }
         }
         let mut executions = executions.iter().peekable();
         for (entry, outcome) in hearing.applied.drain(..) {
@@ -66,11 +72,13 @@ impl<W: Workload> World<W> {
         if let Some(term) = raft.storage().term(commit) {
             self.judge.committed(EntryId::new(term, commit));
         }
-        self.judge.memory(life, process.replica().sessions().bytes())
+        let sessions = process.replica().sessions();
+        let table = (sessions.digest(), sessions.bytes());
+        self.judge.turned(life, raft, &node.raft, table)
     }
 
     /// The verdict on what clients saw.
-    pub(crate) fn verdict(&self) -> Result<(), Violation> {
+    pub(crate) fn verdict(&mut self) -> Result<(), Violation> {
         self.judge.finish(&self.workload)
     }
 
@@ -78,6 +86,9 @@ impl<W: Workload> World<W> {
     pub(crate) fn count_outcomes(&mut self) {
         for (outcome, times) in &self.judge.outcomes {
             self.coverage.add("session", outcome, *times);
+        }
+        for (check, times) in &self.judge.checked {
+            self.coverage.add("checked", check, *times);
         }
         let counts = self.links.counts;
         self.coverage.add("packet", "sent", counts.sent);

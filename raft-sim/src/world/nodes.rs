@@ -5,15 +5,15 @@ use std::fmt::Write;
 use raft_core::client::protocol::RoleName;
 use raft_core::replica::PollError;
 use raft_core::transport::ClientId;
-use raft_core::types::NodeId;
+use raft_core::types::{Index, NodeId};
 use raft_node::{Stopped, Turn};
 use raft_storage_file::simulated::Fate;
 
 use super::{Due, MILLI, Mail, World};
-use crate::endpoint::{Departing, Packet};
-use crate::judge::Violation;
+use crate::endpoint::{Departing, Packet, response_in};
 use crate::network::Place;
 use crate::node::{CannotStart, Hearing, Node, State};
+use crate::violation::Violation;
 use crate::workload::Workload;
 
 /// What a turn takes at most, besides its syncs, in microseconds.
@@ -114,7 +114,7 @@ impl<W: Workload> World<W> {
         let works = self.time_of_turn(place, syncs);
         self.judge_turn(place, &mut hearing)?;
         self.watch(place, &hearing);
-        self.depart(place, works);
+        self.depart(place, works)?;
         match turned {
             Ok(Turn::By(at)) => {
                 let node = self.nodes_mut(place);
@@ -162,9 +162,10 @@ impl<W: Workload> World<W> {
     }
 
     /// Sends what a node has sent. It leaves when the turn is over, for it may rest on what that turn has saved.
-    fn depart(&mut self, place: usize, after: u64) {
+    fn depart(&mut self, place: usize, after: u64) -> Result<(), Violation> {
         let node = self.nodes_mut(place);
         let (id, incarnation) = (node.id, node.identity.incarnation);
+        let applied = node.process().map_or(Index::ZERO, |process| process.replica().raft().last_applied());
         let departing = core::mem::take(&mut node.post.borrow_mut().departing);
         for departing in departing {
             match departing {
@@ -175,10 +176,14 @@ impl<W: Workload> World<W> {
                 }
                 Departing::Response { client, frame } => {
                     let Ok(client) = usize::try_from(client.0) else { continue };
+                    if let Some(response) = response_in(&frame) {
+                        self.judge.answers(client, id, applied, &response)?;
+                    }
                     self.send(after, Place::Node(id.get()), Place::Client(client), Mail::Response(frame));
                 }
             }
         }
+        Ok(())
     }
 
     fn trace_message(&mut self, from: NodeId, frame: &[u8]) {
