@@ -13,6 +13,7 @@ use self::inode::Inode;
 use self::state::{Fault, State};
 use crate::files::Name;
 
+mod digest;
 mod files;
 mod inode;
 mod state;
@@ -212,15 +213,14 @@ impl Disk {
     #[must_use]
     pub fn after_power_loss(&self, mut fate: impl FnMut(Unsynced) -> Fate) -> Disk {
         let state = self.state();
-        let mut inodes = Vec::with_capacity(state.inodes.len());
+        let mut inodes = Vec::new();
         let nameable = state.nameable();
-        for (number, inode) in state.inodes.iter().enumerate() {
+        for (number, inode) in state.inodes.iter().enumerate().filter(|(number, _)| nameable.contains(number)) {
             let of_part = |sector| match sector {
                 Some(sector) => Unsynced::Sector { inode: number, sector },
                 None => Unsynced::Length { inode: number },
             };
-            let there = nameable.contains(&number);
-            inodes.push(if there { inode.after_power_loss(|part| fate(of_part(part))) } else { Inode::default() });
+            inodes.push((number, inode.after_power_loss(|part| fate(of_part(part)))));
         }
         let mut names = state.durable_names.clone();
         for change in &state.name_changes {
@@ -228,12 +228,13 @@ impl Disk {
                 change.apply(&mut names);
             }
         }
-        // What has no name any more is gone.
-        for (number, inode) in inodes.iter_mut().enumerate() {
-            if !names.values().any(|&named| named == number) {
-                *inode = Inode::default();
-            }
+        // What has no name any more is gone, and the others get new numbers.
+        inodes.retain(|(number, _)| names.values().any(|named| named == number));
+        for inode in names.values_mut() {
+            let place = inodes.iter().position(|(number, _)| number == inode);
+            *inode = place.expect("what may have a name was kept");
         }
+        let inodes = inodes.into_iter().map(|(_, inode)| inode).collect();
         let state = State { exists: state.exists, inodes, durable_names: names.clone(), names, ..State::default() };
         Disk { state: Arc::new(Mutex::new(state)) }
     }
@@ -242,6 +243,19 @@ impl Disk {
     #[must_use]
     pub fn bytes(&self, name: Name) -> Option<Vec<u8>> {
         self.state().named(name).map(|inode| inode.bytes.to_vec())
+    }
+
+    /// A number that disks share which hold the same files with the same bytes, as they can be read, and others hardly
+    /// ever; the same in every build.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let state = self.state();
+        let mut digest = digest::Digest::new();
+        for (name, inode) in &state.names {
+            digest.bytes(name.to_string().as_bytes());
+            digest.bytes(state.inodes.get(*inode).map_or(&[], |inode| inode.bytes.as_slice()));
+        }
+        digest.finish()
     }
 
     /// Replaces a file's bytes durably, or makes the file: what decay and people do.

@@ -123,3 +123,21 @@ fn a_failed_call_does_half_and_a_dead_disk_nothing() {
     disk.write_at(&file, &[4; 10], 0).unwrap_err();
     assert_eq!((disk.bytes(NAME).unwrap()[0], disk.unsynced().len()), (3, 1));
 }
+
+#[test]
+fn disks_that_differ_have_other_digests() {
+    let mut digests = std::collections::BTreeSet::new();
+    let alike = [disk().0, disk().0.after_power_loss(|_| Fate::Lost)];
+    assert_eq!(alike[0].digest(), alike[1].digest());
+    for bit in 0..3 * SECTOR * 8 {
+        let (disk, mut bytes) = (Disk::new(), vec![1; 3 * SECTOR]);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        disk.put(NAME, bytes);
+        assert!(digests.insert(disk.digest()), "bit {bit}");
+    }
+    for (name, length) in [(NAME, 3 * SECTOR), (NAME, 3 * SECTOR + 1), (Name::Segment(2), 3 * SECTOR)] {
+        let disk = Disk::new();
+        disk.put(name, vec![1; length]);
+        assert!(digests.insert(disk.digest()));
+    }
+}
