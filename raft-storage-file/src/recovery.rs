@@ -400,7 +400,7 @@ fn rewrite<F: Files>(files: &F, last: Scanner<'_, F>) -> Result<Segment<F>, Disk
     let (header, end) = (SegmentHeader { prepared_bytes: last.end, ..last.header }, last.end);
     let name = Name::Segment(header.number);
     let file = files.create(Name::Rewrite).map_err(DiskError::of(Operation::Open, Name::Rewrite))?;
-    files.write_at(&file, &header.encode(), 0).map_err(DiskError::of(Operation::Write, Name::Rewrite))?;
+    files.write_at(&file, &header.encode(), 0).map_err(DiskError::at(Operation::Write, Name::Rewrite, 0))?;
     let bytes = end.saturating_sub(FIRST_BATCH);
     copy(files, (&last.file, name), FIRST_BATCH, bytes, (&file, Name::Rewrite), FIRST_BATCH)?;
     files.sync_data(&file).map_err(DiskError::of(Operation::Sync, Name::Rewrite))?;
@@ -422,8 +422,9 @@ fn copy<F: Files>(
     let mut done = 0;
     while done < bytes {
         step.resize(usize::try_from((bytes - done).min(STEP_BYTES)).unwrap_or(0), 0);
-        files.read_at(from, &mut step, from_offset + done).map_err(DiskError::of(Operation::Read, from_name))?;
-        files.write_at(to, &step, to_offset + done).map_err(DiskError::of(Operation::Write, to_name))?;
+        let (read_at, write_at) = (from_offset + done, to_offset + done);
+        files.read_at(from, &mut step, read_at).map_err(DiskError::at(Operation::Read, from_name, read_at))?;
+        files.write_at(to, &step, write_at).map_err(DiskError::at(Operation::Write, to_name, write_at))?;
         done += step.len() as u64;
     }
     Ok(())

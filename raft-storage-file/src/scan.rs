@@ -97,7 +97,7 @@ impl<'f, F: Files> Scanner<'f, F> {
 
     fn bytes(&mut self, offset: u64, length: usize) -> Result<Option<&[u8]>, DiskError> {
         let bytes = self.window.get(self.files, &self.file, self.length, offset, length);
-        bytes.map_err(DiskError::of(Operation::Read, Name::Segment(self.header.number)))
+        bytes.map_err(DiskError::at(Operation::Read, Name::Segment(self.header.number), offset))
     }
 
     /// Says what a place is where no good batch starts, from what stands there and behind it.
