@@ -75,6 +75,8 @@ pub(crate) struct Judge {
     repeats: bool,
     /// Outcomes of operations on sessions, counted.
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
+    /// How many operations of clients were done.
+    pub(crate) done: u64,
     /// How often each check was made.
     pub(crate) checked: BTreeMap<&'static str, u64>,
 }
@@ -113,6 +115,7 @@ impl Judge {
             moment: 0,
             repeats: network.doubled + network.replayed > 0,
             outcomes: BTreeMap::new(),
+            done: 0,
             checked: BTreeMap::new(),
         }
     }
@@ -356,6 +359,7 @@ impl Judge {
         let Some(case) = self.cases.get_mut(number) else { return Ok(()) };
         match end {
             End::Done { answer } => {
+                self.done += 1;
                 *self.checked.entry("an answer is that of the one execution").or_default() += 1;
                 case.record.ended = Some((self.moment, answer.clone()));
                 match case.key {
@@ -405,6 +409,11 @@ impl Judge {
     /// The last session that was opened with this secret.
     pub(crate) fn opened_by(&self, nonce: Nonce) -> Option<SessionId> {
         self.sessions.opened_by(nonce)
+    }
+
+    /// How many operations were refused because their session had ended.
+    pub(crate) fn refused_as_expired(&self) -> u64 {
+        self.outcomes.get("refused: expired").copied().unwrap_or(0)
     }
 
     /// How many sessions live after the last entry that any node has applied.

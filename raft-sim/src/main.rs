@@ -12,7 +12,7 @@ use raft_sim::run::{self, Outcome};
 use raft_sim::shrink::shrink;
 
 /// Marks are expected of campaigns that have so many worlds: fewer may miss what is rare.
-const SEEDS_FOR_ALL_MARKS: u64 = 1_000;
+const SEEDS_FOR_ALL_MARKS: u64 = 2_000;
 
 /// Breaks simulated clusters, and looks whether they keep their promises.
 #[derive(Parser, Debug)]

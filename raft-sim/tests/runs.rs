@@ -30,6 +30,26 @@ fn a_calm_cluster_elects_nobody_for_a_thousand_seconds() {
 }
 
 #[test]
+fn sessions_live_while_they_are_renewed_and_end_in_time_when_they_are_not() {
+    for seed in 1..=40 {
+        let outcome = run::run_leases(seed, RegisterLoad::default(), false);
+        assert_eq!(violation(&outcome), None, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_flapping_node_does_not_make_terms_grow() {
+    for seed in 1..=5 {
+        // Down and up about as often as a follower loses its patience, which is worst.
+        let every = raft_sim::options::Options::calm(seed).raft.election_timeout.0;
+        let (outcome, terms) = run::run_flapping(seed, every, 200_000, RegisterLoad::default());
+        assert_eq!(violation(&outcome), None, "seed {seed}");
+        // One term to begin with, one election, and one more if it was the leader that flapped.
+        assert!(terms <= 4, "seed {seed}: {terms} terms in 200 s");
+    }
+}
+
+#[test]
 fn every_step_of_the_shrinker_switches_off_a_fault_of_its_own() {
     let options = raft_sim::options::Options::draw(1);
     for (name, step) in raft_sim::shrink::STEPS {

@@ -39,7 +39,7 @@ impl<W: Workload> World<W> {
         if post.taken_damaged > 0 {
             return Err(Violation::DamageTaken { node: life.node, frames: post.taken_damaged });
         }
-        self.coverage.add("packet", "found damaged", post.found_damaged);
+        self.coverage.add(("packet", "", "found damaged"), post.found_damaged);
         drop(post);
         node.post.borrow_mut().found_damaged = 0;
         let Some(process) = node.process() else { return Ok(()) };
@@ -84,19 +84,22 @@ impl<W: Workload> World<W> {
 
     /// Puts what was counted elsewhere to the marks.
     pub(crate) fn count_outcomes(&mut self) {
+        for place in 0..self.nodes.len() {
+            self.settle_as(place, "stays away");
+        }
         for (outcome, times) in &self.judge.outcomes {
-            self.coverage.add("session", outcome, *times);
+            self.coverage.add(("session", "", outcome), *times);
         }
         for (check, times) in &self.judge.checked {
-            self.coverage.add("checked", check, *times);
+            self.coverage.checked(check, *times);
         }
         let counts = self.links.counts;
-        self.coverage.add("packet", "sent", counts.sent);
-        self.coverage.add("packet", "cut", counts.cut);
-        self.coverage.add("packet", "lost", counts.lost);
-        self.coverage.add("packet", "doubled", counts.doubled);
-        self.coverage.add("packet", "replayed", counts.replayed);
-        self.coverage.add("packet", "slow", counts.slow);
-        self.coverage.add("packet", "damaged", counts.damaged);
+        self.coverage.add(("packet", "", "sent"), counts.sent);
+        self.coverage.add(("packet", "", "cut"), counts.cut);
+        self.coverage.add(("packet", "", "lost"), counts.lost);
+        self.coverage.add(("packet", "", "doubled"), counts.doubled);
+        self.coverage.add(("packet", "", "replayed"), counts.replayed);
+        self.coverage.add(("packet", "", "slow"), counts.slow);
+        self.coverage.add(("packet", "", "damaged"), counts.damaged);
     }
 }
