@@ -1,11 +1,15 @@
 //! Dissertation, sections 3.3, 3.4, 3.6.1 and 3.9: terms, elections, and their timing.
 
 use raft_core::client::protocol::RoleName;
+use raft_core::configuration::Suffrage;
+use raft_core::configuration::change::MemberChange;
 use raft_core::message::{Body, ProposeError, Round};
-use raft_core::raft::StepError;
+use raft_core::raft::event::Expulsion;
+use raft_core::raft::{StepError, TransferError};
 use raft_core::types::{Index, Instant, Term};
 
-use crate::harness::{Cluster, HEARTBEAT, Lone, Said, TIMEOUT, at};
+use crate::common::parts::Random;
+use crate::harness::{Cluster, HEARTBEAT, Lone, Said, TIMEOUT, add, at, commit_all, id};
 
 /// 3.3: "Raft ensures that there is at most one leader in a given term."
 #[test]
@@ -45,6 +49,36 @@ fn section_3_3_stale_requests_are_rejected() {
     node.step(3, 4, Body::Vote { last: at(9, 9), transfer: false }).unwrap();
     assert!(!node.said(3).contains(&Said::VoteReply(true)));
     assert_eq!(node.log(), [at(1, 1), at(5, 2)]);
+}
+
+/// 3.3: "servers retry RPCs if they do not receive a response in a timely manner". Here a candidate asks each member once
+/// in an election: who has not answered by its end is asked in the next one, for the pre-vote first.
+#[test]
+fn section_3_3_who_did_not_answer_is_asked_in_the_next_election() {
+    let mut node = Lone::of(3);
+    node.campaign();
+    node.save();
+    assert_eq!(node.said(2), [Said::Vote(at(1, 1))]);
+    node.tick(Instant(node.raft.deadline().0 - 1));
+    assert_eq!(node.said(2), [], "not again in this election");
+    for question in [Said::PreVote(at(1, 1)), Said::PreVote(at(1, 1))] {
+        node.time_out();
+        assert_eq!(node.said(2), [question]);
+    }
+    node.step(3, 3, Body::PreVoteReply { granted: true }).unwrap();
+    node.save();
+    assert_eq!(node.said(2), [Said::Vote(at(1, 1))]);
+}
+
+/// … and "they issue RPCs in parallel": all are asked before anybody has answered.
+#[test]
+fn section_3_3_all_are_asked_at_once() {
+    let mut node = Lone::of(5);
+    node.time_out();
+    assert!((2..=5).all(|other| node.said(other) == [Said::PreVote(at(1, 1))]));
+    node.campaign();
+    node.save();
+    assert!((2..=5).all(|other| node.said(other).contains(&Said::Vote(at(1, 1)))));
 }
 
 /// 3.4: "when servers start up, they begin as followers."
@@ -102,6 +136,19 @@ fn section_3_4_candidates_recognize_leaders_of_their_term_or_later() {
     }
 }
 
+/// 3.4: "once a candidate wins an election, it becomes leader. It then sends heartbeat messages to all of the other servers
+/// to establish its authority and prevent new elections."
+#[test]
+fn section_3_4_a_leader_prevents_new_elections() {
+    let mut cluster = Cluster::of(5);
+    let leader = cluster.elect();
+    let term = cluster.node(leader).term();
+    for _ in 0..100 {
+        cluster.pass(TIMEOUT);
+        assert!(cluster.nodes.iter().all(|node| (node.term(), node.leader()) == (term, Some(id(leader)))));
+    }
+}
+
 /// 3.4: "the third possible outcome is that a candidate neither wins nor loses": it times out and starts
 /// anew.
 #[test]
@@ -132,6 +179,21 @@ fn section_3_4_timeouts_are_spread_over_an_interval() {
         seen.insert(timeout);
     }
     assert!(seen.len() > 50, "{} different timeouts", seen.len());
+}
+
+/// 3.4: "each candidate restarts its randomized election timeout at the start of an election": each draws its own.
+#[test]
+fn section_3_4_each_election_draws_its_timeout_anew() {
+    let (mut node, mut seen) = (Lone::of(3), std::collections::BTreeSet::new());
+    for election in 1..=50 {
+        node.campaign();
+        node.save();
+        assert_eq!(node.raft.term(), Term(election + 1));
+        let timeout = node.raft.deadline().since(node.now).0;
+        assert!((TIMEOUT..=2 * TIMEOUT).contains(&timeout), "{timeout}");
+        seen.insert(timeout);
+    }
+    assert!(seen.len() > 20, "{} different timeouts in 50 elections", seen.len());
 }
 
 /// 3.4: a leader emerges although all begin at the same moment.
@@ -215,6 +277,74 @@ fn section_3_8_a_restarted_server_applies_again() {
     assert_eq!(node.raft.ready().apply(), Some(Index(1)..=Index(3)));
 }
 
+/// 3.8: "if a server loses any of its persistent state, it cannot safely rejoin the cluster with its prior identity". Its
+/// leader notices and counts it no more, and it votes for nobody; under a new identity it is "brought back into the
+/// cluster … by invoking a cluster membership change".
+#[test]
+fn section_3_8_a_server_that_lost_its_state_comes_back_under_a_new_identity() {
+    let mut cluster = Cluster::of(3);
+    let leader = cluster.elect();
+    cluster.propose_some(leader, 5);
+    cluster.settle();
+    let (lost, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    cluster.wipe(lost);
+    cluster.pass(TIMEOUT / 2);
+    assert!(matches!(cluster.node(lost).expelled(), Some(Expulsion::Forgot { .. })));
+    cluster.isolate(other);
+    let entry = cluster.propose(leader).unwrap();
+    cluster.pass(20 * TIMEOUT);
+    assert!(cluster.node(leader).commit() < entry.index, "the leader and the wiped one are no majority");
+    assert_eq!(cluster.leader().filter(|&it| cluster.node(it).role() == RoleName::Leader), None, "nor elect anybody");
+    cluster.cut.clear();
+    cluster.pass(10 * TIMEOUT);
+    let leader = cluster.leader().unwrap();
+    let new = cluster.join();
+    cluster.change(leader, &[MemberChange::Remove(id(lost)), add(new, Suffrage::Joining)]);
+    cluster.pass(5 * TIMEOUT);
+    let mut expected = vec![leader, if leader == other { 6 - leader - lost } else { other }, new];
+    expected.sort_unstable();
+    assert_eq!(cluster.voters(leader), expected);
+}
+
+/// 3.9: "safety must not depend on timing: the system must not produce incorrect results just because some event happens
+/// more quickly or slowly than expected." Clocks that run as they like, jump and stand still elect whom they like, or
+/// nobody; never two in one term, and nothing that was committed is lost.
+#[test]
+fn section_3_9_clocks_decide_nothing_but_when() {
+    let mut terms = 0;
+    for seed in 0..10 {
+        let mut led = std::collections::BTreeMap::new();
+        let (mut cluster, mut random, mut clocks) = (Cluster::of(5), Random(seed), [0; 5]);
+        for _ in 0..300 {
+            let node = 1 + random.below(5);
+            let clock = &mut clocks[node as usize - 1];
+            *clock += [0, 1, TIMEOUT / 2, 100 * TIMEOUT][random.below(4) as usize];
+            let now = Instant(*clock);
+            cluster.node(node).tick(now).later();
+            if random.chance(500) {
+                cluster.settle();
+            }
+            if random.chance(50) {
+                cluster.cut.clear();
+                cluster.isolate(1 + random.below(5));
+            }
+            for node in 1..=5 {
+                if cluster.node(node).role() == RoleName::Leader {
+                    let term = cluster.node(node).term();
+                    assert_eq!(*led.entry(term).or_insert(node), node, "two leaders of term {term}");
+                    cluster.propose_some(node, 1);
+                }
+            }
+            for (one, other) in cluster.applied.iter().flat_map(|one| cluster.applied.iter().map(move |it| (one, it))) {
+                let length = one.len().min(other.len());
+                assert_eq!(one[..length], other[..length]);
+            }
+        }
+        terms += led.len();
+    }
+    assert!(terms > 100, "{terms} terms had a leader");
+}
+
 /// 3.9: "leaders should be heard much more often than election timeouts pass".
 #[test]
 fn section_3_9_settings_that_cannot_elect_a_leader_are_refused() {
@@ -235,7 +365,7 @@ fn section_3_10_leadership_is_handed_over() {
     node.acknowledge(3, 2);
     let entry = node.propose().unwrap();
     node.save();
-    node.raft.transfer(node.now, Some(crate::harness::id(2))).unwrap().later();
+    node.raft.transfer(node.now, Some(id(2))).unwrap().later();
     assert!(matches!(node.propose(), Err(ProposeError::Transferring { .. })));
     let said = node.said(2);
     assert!(!said.contains(&Said::Campaign), "it lacks entry {entry}: {said:?}");
@@ -258,8 +388,56 @@ fn section_3_10_the_target_campaigns_and_wins_at_once() {
     let old = cluster.elect();
     let new = old % 3 + 1;
     let now = cluster.now;
-    cluster.node(old).transfer(now, Some(crate::harness::id(new))).unwrap().later();
+    cluster.node(old).transfer(now, Some(id(new))).unwrap().later();
     cluster.settle();
     assert_eq!(cluster.leader(), Some(new), "without any time having passed");
     assert_eq!(cluster.node(old).role(), RoleName::Follower);
+}
+
+/// 3.10: whoever does not answer is not handed leadership, and who dies on the way is not waited for: "if leadership
+/// transfer does not complete after about an election timeout, the prior leader aborts the transfer".
+#[test]
+fn section_3_10_a_dead_target_takes_nothing_over() {
+    let mut node = Lone::of(3);
+    node.lead();
+    commit_all(&mut node);
+    let end = node.now.0 + TIMEOUT;
+    while node.now.0 < end {
+        node.tick(node.raft.deadline().min(Instant(end)));
+        node.acknowledge(3, 2);
+    }
+    let dead = node.raft.transfer(node.now, Some(id(2))).map(|ready| ready.later());
+    assert_eq!(dead, Err(TransferError::Unreachable { to: id(2) }));
+    assert!(node.propose().is_ok(), "nothing has changed");
+    node.save();
+    node.raft.transfer(node.now, Some(id(3))).unwrap().later();
+    node.said(3);
+    let end = node.now.0 + TIMEOUT;
+    for (until, refused) in [(end - 1, true), (end, false)] {
+        while node.now.0 < until {
+            node.acknowledge(2, 3);
+            node.tick(node.raft.deadline().min(Instant(until)));
+        }
+        assert_eq!((node.role(), node.propose().is_err()), (RoleName::Leader, refused), "at {until}");
+    }
+    assert!(!node.said(3).contains(&Said::Campaign));
+}
+
+/// 3.10: the target is brought up to date first, also where that takes a snapshot. Here it is not chosen while it needs
+/// one, since that may take longer than a hand-over may.
+#[test]
+fn section_3_10_a_target_that_needs_a_snapshot_gets_it_first() {
+    let mut node = Lone::of(3);
+    node.lead();
+    node.propose_some(3);
+    node.save();
+    node.acknowledge(3, 5);
+    node.compact(5);
+    assert_eq!(node.said(2), [Said::Other], "the snapshot");
+    let early = node.raft.transfer(node.now, Some(id(2))).map(|ready| ready.later());
+    assert_eq!(early, Err(TransferError::Unreachable { to: id(2) }));
+    let installed = Body::AppendReply { round: Round(1), matched: Index(5), rejected: None };
+    node.step(2, 2, installed).unwrap();
+    node.raft.transfer(node.now, Some(id(2))).unwrap().later();
+    assert!(node.said(2).contains(&Said::Campaign));
 }

@@ -1,5 +1,7 @@
 //! Dissertation, sections 3.5 to 3.7: replicating the log, and safety.
 
+use std::collections::BTreeSet;
+
 use raft_core::message::{Body, ProposeError, Round};
 use raft_core::raft::StepError;
 use raft_core::storage::Storage;
@@ -155,6 +157,58 @@ fn section_3_5_every_kind_of_follower_is_brought_in_line() {
     }
 }
 
+/// 3.5: "the leader can send AppendEntries with no entries … until it has discovered where it and the follower's logs
+/// match". Here a probe has entries, but there is one at a time: until it is answered, or a heartbeat is due, nothing more
+/// is sent; from the answer on, entries flow.
+#[test]
+fn section_3_5_one_probe_at_a_time_until_the_logs_match() {
+    let mut node = Lone::with_log(3, &[2, 2]);
+    node.lead();
+    node.propose_some(2);
+    let first = node.said(2);
+    assert!(matches!(&first[..], [Said::Append { entries, .. }] if entries.len() == 3), "{first:?}");
+    node.propose_some(2);
+    assert_eq!(node.said(2), [], "the first one is not answered");
+    node.time_out();
+    let again = node.said(2);
+    assert!(matches!(&again[..], [Said::Append { entries, .. }] if entries.is_empty()), "a heartbeat: {again:?}");
+    node.acknowledge(2, 6);
+    let rest = node.said(2);
+    assert!(
+        matches!(&rest[..], [Said::Append { previous, entries, .. }] if *previous == at(2, 3) || entries.len() == 2)
+    );
+    for _ in 0..3 {
+        let entry = node.propose().unwrap();
+        let said = node.said(2);
+        assert!(matches!(&said[..], [Said::Append { entries, .. }] if *entries == [entry]), "{said:?}");
+    }
+}
+
+/// 3.5: "a leader creates at most one entry with a given log index in a given term", whatever it has to refuse in between,
+/// and however often it is elected.
+#[test]
+fn section_3_5_one_entry_for_an_index_in_a_term() {
+    let (mut node, mut made) = (Lone::of(3), Vec::new());
+    for _ in 0..3 {
+        node.lead();
+        made.push(node.raft.storage().last());
+        for room in [4, 4, 2, 4] {
+            let entries = node.log().len();
+            node.raft.storage_mut().entries_max = entries + room;
+            made.extend(core::iter::from_fn(|| node.propose().ok()));
+            assert_eq!(node.log().len(), entries + room, "then there is no room");
+        }
+        node.raft.storage_mut().entries_max = usize::MAX;
+        node.save();
+        // The next leader has none of it, and is succeeded by this node again.
+        let next = node.raft.term().0 + 1;
+        node.append(2, next, at(1, 1), &[next], 0).unwrap();
+        node.save();
+    }
+    let distinct: BTreeSet<(u64, u64)> = made.iter().map(|entry| (entry.term.0, entry.index.0)).collect();
+    assert_eq!((made.len(), distinct.len()), (45, 45));
+}
+
 /// 3.5: "a leader never overwrites or deletes entries in its own log" (Leader Append-Only).
 #[test]
 fn section_3_5_leaders_only_append() {
@@ -249,4 +303,25 @@ fn section_3_7_a_crashed_follower_holds_nobody_up() {
         cluster.pass(TIMEOUT);
         assert!(cluster.node(leader).commit() >= entry.index);
     }
+}
+
+/// 3.7: "if a server crashes after completing an RPC but before responding, then it will receive the same RPC again after
+/// it restarts", and answers as it would have.
+#[test]
+fn section_3_7_a_request_is_answered_after_a_crash_as_it_would_have_been_before() {
+    let mut node = Lone::with_log(3, &[2]);
+    node.append(2, 2, at(2, 2), &[2, 2], 2).unwrap();
+    node.save();
+    node.restart();
+    assert_eq!(node.said(2), [], "it owes nobody anything");
+    node.append(2, 2, at(2, 2), &[2, 2], 2).unwrap();
+    node.save();
+    assert_eq!(node.log(), [at(1, 1), at(2, 2), at(2, 3), at(2, 4)]);
+    assert_eq!(node.said(2), [Said::AppendReply { matched: 4, rejected: None }]);
+    node.time_out();
+    node.step(3, 3, Body::Vote { last: at(2, 4), transfer: false }).unwrap();
+    node.save();
+    node.restart();
+    assert!(node.ask_vote(3, 3, at(2, 4)), "it had voted for that candidate");
+    assert!(!node.ask_vote(2, 3, at(2, 4)), "and for no other");
 }
