@@ -7,7 +7,7 @@ use raft_core::client::protocol::RoleName;
 use raft_core::configuration::change::MemberChange;
 use raft_core::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Member, Suffrage, voters};
 use raft_core::entry::{EntryHeader, EntryKind, Records};
-use raft_core::message::{Body, Message, ProposeError, Rejection, Round};
+use raft_core::message::{Body, Message, ProposeError, ReadTicket, Rejection, Round};
 use raft_core::raft::config::Config;
 use raft_core::raft::{Raft, ReadId, ReadState, StepError};
 use raft_core::snapshot::Head;
@@ -167,6 +167,16 @@ impl Lone {
             all.push(Said::of(&message.body));
         }
         all
+    }
+
+    /// The number of the read that it asks a node about now.
+    pub(crate) fn read_ticket(&mut self, of: u64) -> Option<ReadTicket> {
+        while let Some(message) = self.raft.ready().message(id(of), 1 << 16).unwrap() {
+            if let Body::ReadRequest { ticket } = message.body {
+                return Some(ticket);
+            }
+        }
+        None
     }
 
     pub(crate) fn tick(&mut self, now: Instant) {
