@@ -310,6 +310,14 @@ impl Cluster {
         node
     }
 
+    /// A node loses what was not durable, and starts again.
+    pub(crate) fn restart(&mut self, node: u64) {
+        let mut log = self.node(node).storage().clone();
+        log.crash(0);
+        self.nodes[node as usize - 1] = Raft::new(id(node), config(node + 100), log, self.now).unwrap();
+        self.applied[node as usize - 1].clear();
+    }
+
     /// The disk of a node is lost, and it starts with an empty one.
     pub(crate) fn wipe(&mut self, node: u64) {
         let configuration = voters(ClusterId(1), 3).unwrap();

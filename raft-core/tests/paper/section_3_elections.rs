@@ -1,17 +1,17 @@
 //! Dissertation, sections 3.3, 3.4, 3.6.1 and 3.9: terms, elections, and their timing.
 
 use raft_core::client::protocol::RoleName;
-use raft_core::configuration::Suffrage;
 use raft_core::configuration::change::MemberChange;
+use raft_core::configuration::{Configuration, Suffrage, voters};
 use raft_core::message::{Body, ProposeError, Round};
 use raft_core::raft::event::Expulsion;
 use raft_core::raft::{StepError, TransferError};
-use raft_core::types::{Index, Instant, Term};
+use raft_core::types::{ClusterId, Index, Instant, Term};
 
 use crate::common::parts::Random;
 use crate::harness::{Cluster, HEARTBEAT, Lone, Said, TIMEOUT, add, at, commit_all, id};
 
-/// 3.3: "Raft ensures that there is at most one leader in a given term."
+/// 3.3: "there is at most one leader in a given term".
 #[test]
 fn section_3_3_one_leader_in_a_term() {
     let mut node = Lone::of(3);
@@ -31,8 +31,8 @@ fn section_3_3_one_leader_in_a_term() {
     assert!(led.len() > 2);
 }
 
-/// 3.3: "current terms are exchanged whenever servers communicate; if one server's current term is smaller
-/// than the other's, then it updates its current term to the larger value."
+/// 3.3: "current terms are exchanged whenever servers communicate; if one server's current term is smaller than the
+/// other's, then it updates its current term to the larger value."
 #[test]
 fn section_3_3_terms_spread() {
     let mut node = Lone::of(3);
@@ -40,8 +40,7 @@ fn section_3_3_terms_spread() {
     assert_eq!(node.raft.term(), Term(7));
 }
 
-/// 3.3: "if a server receives a request with a stale term number, it rejects the request", and tells
-/// the later term.
+/// 3.3: "if a server receives a request with a stale term number, it rejects the request", and tells the later term.
 #[test]
 fn section_3_3_stale_requests_are_rejected() {
     let mut node = Lone::with_log(3, &[5]);
@@ -51,8 +50,9 @@ fn section_3_3_stale_requests_are_rejected() {
     assert_eq!(node.log(), [at(1, 1), at(5, 2)]);
 }
 
-/// 3.3: "servers retry RPCs if they do not receive a response in a timely manner". Here a candidate asks each member once
-/// in an election: who has not answered by its end is asked in the next one, for the pre-vote first.
+/// 3.3: "it is the requester's responsibility to retry the RPC if it does not receive a response in a timely manner".
+/// Here a candidate asks each member once in an election: who has not answered by its end is asked in the next one, for
+/// the pre-vote first.
 #[test]
 fn section_3_3_who_did_not_answer_is_asked_in_the_next_election() {
     let mut node = Lone::of(3);
@@ -70,7 +70,7 @@ fn section_3_3_who_did_not_answer_is_asked_in_the_next_election() {
     assert_eq!(node.said(2), [Said::Vote(at(1, 1))]);
 }
 
-/// … and "they issue RPCs in parallel": all are asked before anybody has answered.
+/// … and "servers issue RPCs in parallel": all are asked before anybody has answered.
 #[test]
 fn section_3_3_all_are_asked_at_once() {
     let mut node = Lone::of(5);
@@ -102,8 +102,8 @@ fn section_3_4_followers_stay_while_they_hear_a_leader() {
     }
 }
 
-/// 3.4: "to begin an election, a follower increments its current term and transitions to candidate
-/// state"; with pre-vote (9.6), only once a majority would vote for it.
+/// 3.4: "to begin an election, a follower increments its current term and transitions to candidate state"; with
+/// pre-vote (9.6), only once a majority would vote for it.
 #[test]
 fn section_3_4_an_election_begins_a_term() {
     let mut node = Lone::of(3);
@@ -114,8 +114,7 @@ fn section_3_4_an_election_begins_a_term() {
     assert_eq!((node.role(), node.raft.term()), (RoleName::Candidate, Term(2)));
 }
 
-/// 3.4: "each server will vote for at most one candidate in a given term, on a first-come-first-served
-/// basis".
+/// 3.4: "each server will vote for at most one candidate in a given term, on a first-come-first-served basis".
 #[test]
 fn section_3_4_first_come_first_served() {
     let mut node = Lone::of(5);
@@ -123,9 +122,9 @@ fn section_3_4_first_come_first_served() {
     assert_eq!(granted, [true, false, false, false]);
 }
 
-/// 3.4: "while waiting for votes … if the leader's term is at least as large as the candidate's current
-/// term, then the candidate recognizes the leader as legitimate"; if it "is smaller, then the candidate
-/// rejects the RPC and continues in candidate state".
+/// 3.4: "while waiting for votes, a candidate may receive an AppendEntries RPC … If the leader's term … is at least as
+/// large as the candidate's current term, then the candidate recognizes the leader as legitimate"; if it "is smaller
+/// than the candidate's current term, then the candidate rejects the RPC and continues in candidate state".
 #[test]
 fn section_3_4_candidates_recognize_leaders_of_their_term_or_later() {
     for (term, role) in [(1, RoleName::Candidate), (2, RoleName::Follower), (3, RoleName::Follower)] {
@@ -136,8 +135,8 @@ fn section_3_4_candidates_recognize_leaders_of_their_term_or_later() {
     }
 }
 
-/// 3.4: "once a candidate wins an election, it becomes leader. It then sends heartbeat messages to all of the other servers
-/// to establish its authority and prevent new elections."
+/// 3.4: "once a candidate wins an election, it becomes leader. It then sends heartbeat messages to all of the other
+/// servers to establish its authority and prevent new elections."
 #[test]
 fn section_3_4_a_leader_prevents_new_elections() {
     let mut cluster = Cluster::of(5);
@@ -149,8 +148,7 @@ fn section_3_4_a_leader_prevents_new_elections() {
     }
 }
 
-/// 3.4: "the third possible outcome is that a candidate neither wins nor loses": it times out and starts
-/// anew.
+/// 3.4: "the third possible outcome is that a candidate neither wins nor loses": it times out and starts anew.
 #[test]
 fn section_3_4_a_split_vote_is_followed_by_another_election() {
     let mut node = Lone::of(4);
@@ -205,8 +203,8 @@ fn section_3_4_randomness_breaks_ties() {
     assert!(cluster.nodes.iter().all(|node| node.leader().map(|id| id.get()) == Some(leader)));
 }
 
-/// 3.6.1: "Raft uses the voting process to prevent a candidate from winning an election unless its log
-/// contains all committed entries."
+/// 3.6.1: Raft "uses the voting process to prevent a candidate from winning an election unless its log contains all
+/// committed entries."
 #[test]
 fn section_3_6_1_who_lacks_a_committed_entry_cannot_win() {
     let mut cluster = Cluster::of(3);
@@ -222,8 +220,8 @@ fn section_3_6_1_who_lacks_a_committed_entry_cannot_win() {
     assert_ne!(next, behind);
 }
 
-/// 3.6.1: "if the logs have last entries with different terms, then the log with the later term is more
-/// up-to-date. If the logs end with the same term, then whichever log is longer is more up-to-date."
+/// 3.6.1: "if the logs have last entries with different terms, then the log with the later term is more up-to-date. If
+/// the logs end with the same term, then whichever log is longer is more up-to-date."
 #[test]
 fn section_3_6_1_logs_are_compared_by_last_term_then_length() {
     for terms in [&[2, 2, 2][..], &[2], &[2, 3], &[5]] {
@@ -239,7 +237,8 @@ fn section_3_6_1_logs_are_compared_by_last_term_then_length() {
     }
 }
 
-/// 3.8: "servers must persist … their current term and vote", so that no server votes twice in a term.
+/// 3.8: "each server persists its current term and vote; this is necessary to prevent the server from voting twice in
+/// the same term".
 #[test]
 fn section_3_8_a_restart_does_not_give_the_vote_back() {
     let mut node = Lone::of(3);
@@ -249,7 +248,7 @@ fn section_3_8_a_restart_does_not_give_the_vote_back() {
     assert!(node.ask_vote(2, 2, at(1, 1)));
 }
 
-/// 3.8: "each server also persists new log entries before they are counted towards commitment".
+/// 3.8: "each server also persists new log entries before they are counted towards the entries' commitment".
 #[test]
 fn section_3_8_entries_count_when_they_are_durable() {
     let mut node = Lone::of(3);
@@ -264,8 +263,8 @@ fn section_3_8_entries_count_when_they_are_durable() {
     assert_eq!(node.raft.commit(), entry.index);
 }
 
-/// 3.8: "if a server crashes … its state machine may be rebuilt by reapplying log entries": the commit index
-/// is learned again.
+/// 3.8: "a volatile state machine must be recovered after restarts by reapplying log entries"; the commit index "can
+/// safely be reinitialized to zero on a restart".
 #[test]
 fn section_3_8_a_restarted_server_applies_again() {
     let mut node = Lone::with_log(3, &[2, 2]);
@@ -277,9 +276,28 @@ fn section_3_8_a_restarted_server_applies_again() {
     assert_eq!(node.raft.ready().apply(), Some(Index(1)..=Index(3)));
 }
 
-/// 3.8: "if a server loses any of its persistent state, it cannot safely rejoin the cluster with its prior identity". Its
-/// leader notices and counts it no more, and it votes for nobody; under a new identity it is "brought back into the
-/// cluster … by invoking a cluster membership change".
+/// 3.8: "even if every server restarts at the same time, the commit index will only temporarily lag behind its true value".
+#[test]
+fn section_3_8_what_was_committed_is_so_again_after_all_have_restarted() {
+    let mut cluster = Cluster::of(3);
+    let leader = cluster.elect();
+    cluster.propose_some(leader, 5);
+    cluster.settle();
+    let before = cluster.applied.clone();
+    for node in 1..=3 {
+        cluster.restart(node);
+        assert_eq!(cluster.node(node).commit(), Index(1));
+    }
+    cluster.elect();
+    cluster.settle();
+    for (now, before) in cluster.applied.iter().zip(before) {
+        assert_eq!(now[..before.len()], before);
+    }
+}
+
+/// 3.8: "if a server loses any of its persistent state, it cannot safely rejoin the cluster with its prior identity".
+/// Its leader notices and counts it no more, and it votes for nobody; under a new identity it is "usually … added back
+/// into the cluster … by invoking a cluster membership change".
 #[test]
 fn section_3_8_a_server_that_lost_its_state_comes_back_under_a_new_identity() {
     let mut cluster = Cluster::of(3);
@@ -306,9 +324,9 @@ fn section_3_8_a_server_that_lost_its_state_comes_back_under_a_new_identity() {
     assert_eq!(cluster.voters(leader), expected);
 }
 
-/// 3.9: "safety must not depend on timing: the system must not produce incorrect results just because some event happens
-/// more quickly or slowly than expected." Clocks that run as they like, jump and stand still elect whom they like, or
-/// nobody; never two in one term, and nothing that was committed is lost.
+/// 3.9: "safety must not depend on timing: the system must not produce incorrect results just because some event
+/// happens more quickly or slowly than expected." Clocks that run as they like, jump and stand still elect whom they
+/// like, or nobody; never two in one term, and nothing that was committed is lost.
 #[test]
 fn section_3_9_clocks_decide_nothing_but_when() {
     let mut terms = 0;
@@ -345,7 +363,8 @@ fn section_3_9_clocks_decide_nothing_but_when() {
     assert!(terms > 100, "{terms} terms had a leader");
 }
 
-/// 3.9: "leaders should be heard much more often than election timeouts pass".
+/// 3.9: "the broadcast time should be an order of magnitude less than the election timeout so that leaders can reliably
+/// send the heartbeat messages".
 #[test]
 fn section_3_9_settings_that_cannot_elect_a_leader_are_refused() {
     use raft_core::raft::config::{Config, ConfigError};
@@ -354,9 +373,9 @@ fn section_3_9_settings_that_cannot_elect_a_leader_are_refused() {
     assert!(matches!(slow.check(), Err(ConfigError::ElectionTimeout { .. })));
 }
 
-/// 3.10: "the prior leader stops accepting new client requests; … fully updates the target server's log; …
-/// sends a TimeoutNow request. … if leadership transfer does not complete after about an election timeout,
-/// the prior leader aborts the transfer and resumes accepting client requests."
+/// 3.10: "the prior leader stops accepting new client requests; … fully updates the target server's log; … sends a
+/// TimeoutNow request. … if leadership transfer does not complete after about an election timeout, the prior leader
+/// aborts the transfer and resumes accepting client requests."
 #[test]
 fn section_3_10_leadership_is_handed_over() {
     let mut node = Lone::of(3);
@@ -440,4 +459,25 @@ fn section_3_10_a_target_that_needs_a_snapshot_gets_it_first() {
     node.step(2, 2, installed).unwrap();
     node.raft.transfer(node.now, Some(id(2))).unwrap().later();
     assert!(node.said(2).contains(&Said::Campaign));
+}
+
+/// 3.10: "a leader in Raft can periodically check to see whether one of its available followers would be more suitable, and
+/// if so, transfer its leadership to that server": here by priority, once the other has all of the log.
+#[test]
+fn section_3_10_a_more_suitable_follower_is_handed_leadership() {
+    for (own, other, wanted) in [(0, 0, false), (1, 1, false), (1, 2, true), (2, 1, false)] {
+        let equal = voters(ClusterId(1), 3).unwrap();
+        let members = equal.members().iter().cloned().map(|mut member| {
+            member.priority = if member.id == id(1) { own } else { 0 };
+            member.priority = if member.id == id(2) { other } else { member.priority };
+            member
+        });
+        let mut node = Lone::with(Configuration::new(ClusterId(1), equal.limits(), members).unwrap());
+        node.lead();
+        node.time_out();
+        assert!(!node.said(2).contains(&Said::Campaign), "nothing is known of its log");
+        commit_all(&mut node);
+        node.time_out();
+        assert_eq!(node.said(2).contains(&Said::Campaign), wanted, "priority {own} leads, {other} follows");
+    }
 }

@@ -16,7 +16,7 @@ use raft_core::wire::Bytes;
 
 use crate::harness::{Cluster, Lone, Said, TIMEOUT, at, commit_all, id};
 
-/// 6.2: "a leader steps down if an election timeout elapses without a successful round of heartbeats to a
+/// 6.2: "a leader in Raft steps down if an election timeout elapses without a successful round of heartbeats to a
 /// majority of its cluster".
 #[test]
 fn section_6_2_a_leader_without_a_majority_steps_down() {
@@ -32,7 +32,7 @@ fn section_6_2_a_leader_without_a_majority_steps_down() {
     }
 }
 
-/// 6.2: clients that ask another server are told "the address of the most recent leader it has heard from".
+/// 6.2: another server is "to reject the request and return to the client the address of the leader, if known".
 #[test]
 fn section_6_2_followers_know_the_leader() {
     let mut cluster = Cluster::of(3);
@@ -42,7 +42,7 @@ fn section_6_2_followers_know_the_leader() {
     }
 }
 
-/// 6.2: "a server must discard this information when starting a new election or when the term changes. Otherwise, they
+/// 6.2: "they must discard this information when starting a new election or when the term changes. Otherwise, they
 /// might needlessly delay clients".
 #[test]
 fn section_6_2_followers_forget_the_leader_with_an_election_or_a_term() {
@@ -63,8 +63,8 @@ fn section_6_2_followers_forget_the_leader_with_an_election_or_a_term() {
     }
 }
 
-/// 6.2: "if the leader crashes, client requests will time out; clients then try again with … other servers". Here in turn
-/// from where they are, not at random; and they ask who is named.
+/// 6.2: "if a client loses its connection to the leader (or any particular server), it should simply retry with a
+/// random server". Here with the next one in turn; and it asks who is named.
 #[test]
 fn section_6_2_clients_try_another_server() {
     let (pace, mut jitter) = (Pace::default(), Jitter::new(1));
@@ -149,8 +149,8 @@ impl Service {
     }
 }
 
-/// 6.3: "a new client … is allocated a unique identifier", by the RegisterClient request's entry: its index. The request
-/// itself may be repeated, by the client's own random number.
+/// 6.3: registering "allocates the new client's session and returns the client its identifier": here the index of the
+/// entry. The request itself may be repeated, by the client's own random number.
 #[test]
 fn section_6_3_a_session_is_known_by_the_index_of_the_entry_that_opened_it() {
     let mut service = Service::new();
@@ -162,8 +162,8 @@ fn section_6_3_a_session_is_known_by_the_index_of_the_entry_that_opened_it() {
     assert_eq!(opened, [(SessionId(2), 2), (SessionId(3), 3), (SessionId(2), 4)]);
 }
 
-/// 6.3: "if a server receives a command whose serial number has already been executed, it responds immediately
-/// without re-executing the request".
+/// 6.3: "if a server receives a command whose serial number has already been executed, it responds immediately without
+/// re-executing the request".
 #[test]
 fn section_6_3_a_repeated_command_gets_the_first_answer() {
     let mut service = Service::new();
@@ -173,8 +173,8 @@ fn section_6_3_a_repeated_command_gets_the_first_answer() {
     assert_eq!((first, service.machine.0), (again, 1));
 }
 
-/// 6.3: "this approach also generalizes to allow concurrent requests from a single client": numbers in any order,
-/// and "the client includes the lowest sequence number for which it has not yet received a response".
+/// 6.3: "this approach also generalizes to allow concurrent requests from a single client": numbers in any order, and
+/// "the client includes the lowest sequence number for which it has not yet received a response".
 #[test]
 fn section_6_3_concurrent_requests_and_the_acknowledgement() {
     let mut service = Service::new();
@@ -187,8 +187,8 @@ fn section_6_3_concurrent_requests_and_the_acknowledgement() {
     assert_eq!(service.machine.0, 4);
 }
 
-/// … "the server … can discard all of its responses for lower serial numbers": so there is room for new ones, and an
-/// acknowledgement is the only way to make it.
+/// … "and the state machine then discards all responses for lower sequence numbers": so there is room for new ones, and
+/// an acknowledgement is the only way to make it.
 #[test]
 fn section_6_3_answers_below_the_acknowledgement_make_room() {
     let mut service = Service::new();
@@ -206,7 +206,7 @@ fn section_6_3_answers_below_the_acknowledgement_make_room() {
     assert_eq!(service.machine.0, 5);
 }
 
-/// 6.3: "clients … keep alive their sessions with" requests that do nothing else.
+/// 6.3: "live clients issue keep-alive requests during periods of inactivity … in order to maintain their sessions".
 #[test]
 fn section_6_3_a_session_lives_as_long_as_it_is_kept_alive() {
     let mut service = Service::new();
@@ -234,7 +234,8 @@ fn section_6_3_sessions_expire_by_the_time_in_the_log() {
     assert!(matches!(service.command(idle, 1, 1), Outcome::Refused(Refusal::SessionExpired)));
 }
 
-/// 6.3: "a client whose session has expired": its commands are refused, never executed in doubt.
+/// 6.3: "if a state machine encounters a command with no record of the session, it does not process the command and
+/// instead returns an error to the client".
 #[test]
 fn section_6_3_a_command_of_no_session_is_refused() {
     let mut service = Service::new();
@@ -242,7 +243,8 @@ fn section_6_3_a_command_of_no_session_is_refused() {
     assert_eq!(service.machine.0, 0);
 }
 
-/// 6.4, step 1: "if the leader has not yet marked an entry from its current term committed, it waits".
+/// 6.4, step 1: "if the leader has not yet marked an entry from its current term committed, it waits until it has done
+/// so". Here the read is refused for now.
 #[test]
 fn section_6_4_no_read_before_an_entry_of_the_term_is_committed() {
     let mut node = Lone::of(3);
@@ -252,8 +254,8 @@ fn section_6_4_no_read_before_an_entry_of_the_term_is_committed() {
     assert!(node.raft.read(node.now).is_ok());
 }
 
-/// 6.4, steps 2 to 4: "the leader saves its current commit index as readIndex; … issues a new round of heartbeats and
-/// waits for acknowledgments from a majority; … waits for its state machine to advance at least as far".
+/// 6.4, steps 2 to 4: "the leader saves its current commit index … It issues a new round of heartbeats and waits for
+/// their acknowledgments from a majority … waits for its state machine to advance at least as far".
 #[test]
 fn section_6_4_a_read_waits_for_a_round_and_for_the_state_machine() {
     let mut node = Lone::of(3);
@@ -307,8 +309,8 @@ fn section_6_4_one_round_serves_all_reads_that_wait() {
     assert!(reads.iter().all(|&read| node.raft.read_state(read) == ReadState::Ready));
 }
 
-/// 6.4: "followers could also help offload the processing of read-only queries: … it can issue a request to the leader
-/// just asking for a current readIndex".
+/// 6.4: "followers could also help offload the processing of read-only queries … the follower could issue a request to
+/// the leader that just asked for a current readIndex".
 #[test]
 fn section_6_4_followers_read_by_the_leaders_index() {
     let mut cluster = Cluster::of(3);
@@ -322,8 +324,8 @@ fn section_6_4_followers_read_by_the_leaders_index() {
     assert!(cluster.node(follower).last_applied() >= entry.index);
 }
 
-/// … "it would then execute steps 3 and 4 on its own state with that readIndex": not before it has applied so far, and that
-/// is the same for a voter and for a learner.
+/// … "the follower could then execute steps 4 and 5 on its own state machine": not before it has applied so far, and
+/// that is the same for a voter and for a learner.
 #[test]
 fn section_6_4_a_follower_answers_when_it_has_applied_the_leaders_index() {
     for suffrage in [Suffrage::Voter, Suffrage::Learner] {
@@ -372,8 +374,8 @@ fn section_6_4_a_follower_believes_only_answers_to_its_own_questions() {
     assert_eq!(node.raft.read_state(read), ReadState::Waiting);
 }
 
-/// 6.4.1: "the leader uses the normal heartbeat mechanism to maintain a lease", with a bound on clock drift. Here the
-/// lease is a committed entry: for a while after the leader appended it nobody else commits anything.
+/// 6.4.1: "the leader would use the normal heartbeat mechanism to maintain a lease", with a bound on clock drift. Here
+/// the lease is a committed entry: for a while after the leader appended it nobody else commits anything.
 #[test]
 fn section_6_4_1_a_lease_answers_without_a_round_until_it_ends() {
     let lease = Lease { duration: Millis(500), drift_per_mille: 100 };
@@ -401,7 +403,8 @@ fn section_6_4_1_a_lease_answers_without_a_round_until_it_ends() {
     }
 }
 
-/// 6.4.1: "the leader's lease should … expire … before transferring leadership": while it hands over, it asks a majority.
+/// 6.4.1: "a leader would need to expire its lease before transferring leadership": while it hands over, it asks a
+/// majority.
 #[test]
 fn section_6_4_1_a_lease_ends_when_leadership_is_handed_over() {
     let lease = Lease { duration: Millis(500), drift_per_mille: 0 };
