@@ -12,7 +12,7 @@ use raft_core::storage::SnapshotId;
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant, Millis, Term};
 use raft_core::wire::Bytes;
 
-use crate::harness::{Lone, Said, TIMEOUT, at, config, id, snapshot_bytes};
+use crate::harness::{Lone, Said, TIMEOUT, at, commit_all, config, id, records, snapshot_bytes};
 
 /// Whoever makes others take over a term near the last one would end all elections for ever.
 #[test]
@@ -170,6 +170,37 @@ fn a_snapshot_of_more_members_than_the_program_was_built_for_is_refused() {
             node.save();
             assert_eq!(node.said(2), [Said::Other], "its leader is told that nothing of it is there");
         }
+    }
+}
+
+/// So much goes out to a follower until it answers, and not one message, entry or byte more.
+#[test]
+fn a_window_is_as_wide_as_it_is_said_to_be() {
+    let record = records(at(1, 1), &[2]).len() as u64;
+    let unlimited = Config { inflight_entries_max: 1000, inflight_bytes_max: 1 << 20, ..config(1) };
+    let cases = [
+        ("messages", unlimited, 32),
+        ("entries", Config { inflight_entries_max: 7, ..unlimited }, 7),
+        ("bytes", Config { inflight_bytes_max: 7 * record, ..unlimited }, 7),
+        ("bytes, of which one is left", Config { inflight_bytes_max: 7 * record + 1, ..unlimited }, 8),
+    ];
+    for (limit, config, most) in cases {
+        let mut node = Lone::set(config, &voters(ClusterId(1), 3).unwrap());
+        node.lead();
+        commit_all(&mut node);
+        node.said(2);
+        let send = |node: &mut Lone| {
+            let entry = node.propose().unwrap();
+            let said = node.said(2);
+            said.iter().any(|said| matches!(said, Said::Append { entries, .. } if entries.contains(&entry)))
+        };
+        let sent = (0..40).take_while(|_| send(&mut node)).count();
+        assert_eq!(sent, most, "{limit}");
+        node.acknowledge(2, 3);
+        let said = node.said(2);
+        let entries: usize =
+            said.iter().map(|said| if let Said::Append { entries, .. } = said { entries.len() } else { 0 }).sum();
+        assert_eq!(entries, 1, "{limit}: one was acknowledged, so one follows");
     }
 }
 

@@ -104,7 +104,11 @@ impl Lone {
     }
 
     pub(crate) fn with(configuration: Configuration) -> Lone {
-        let raft = Raft::new(id(1), config(1), DeferredLog::new(&configuration), Instant(0)).unwrap();
+        Lone::set(config(1), &configuration)
+    }
+
+    pub(crate) fn set(config: Config, configuration: &Configuration) -> Lone {
+        let raft = Raft::new(id(1), config, DeferredLog::new(configuration), Instant(0)).unwrap();
         Lone { raft, now: Instant(0) }
     }
 
@@ -164,6 +168,7 @@ impl Lone {
         let mut all = Vec::new();
         while let Some(message) = self.raft.ready().message(id(to), 1 << 16).unwrap() {
             assert_eq!(message.to, id(to));
+            assert!(all.len() < 1000, "it has no end of things to say");
             all.push(Said::of(&message.body));
         }
         all

@@ -350,6 +350,8 @@ fn section_4_3_elections_need_both_majorities_and_either_half_may_lead() {
         for votes in 0..32_u32 {
             let mut node = Lone::of(3);
             node.configure(at(1, 1), at(1, 2), &joint(old, new));
+            // It is committed, so that who it was before makes no difference.
+            node.append(2, 1, at(1, 2), &[], 2).unwrap();
             node.save();
             node.campaign();
             node.save();
