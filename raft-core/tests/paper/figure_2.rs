@@ -239,16 +239,13 @@ fn all_servers_apply_what_is_committed_in_order() {
 /// to follower". Pre-votes and their granting name a term that may never come, and change nothing.
 #[test]
 fn all_servers_a_later_term_makes_a_follower_of_everybody() {
-    let roles: [(fn(&mut Lone), RoleName); 4] = [
-        (|_| {}, RoleName::Follower),
-        (Lone::time_out, RoleName::PreCandidate),
-        (Lone::campaign, RoleName::Candidate),
-        (Lone::lead, RoleName::Leader),
-    ];
+    type Begin = fn(&mut Lone);
+    let begins: [Begin; 4] = [|_| {}, Lone::time_out, Lone::campaign, Lone::lead];
+    let roles = [RoleName::Follower, RoleName::PreCandidate, RoleName::Candidate, RoleName::Leader];
     let mut kinds = BTreeSet::new();
     for body in one_of_each_kind() {
         kinds.insert(kind(&body));
-        for (begin, role) in roles {
+        for (begin, role) in begins.into_iter().zip(roles) {
             let mut node = Lone::of(3);
             begin(&mut node);
             assert_eq!(node.role(), role);
