@@ -6,6 +6,7 @@
 //! not: a call fails, a sector cannot be read, a sync says it is done and is not.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -252,8 +253,8 @@ impl Disk {
         let state = self.state();
         let mut digest = digest::Digest::new();
         for (name, inode) in &state.names {
-            digest.bytes(name.to_string().as_bytes());
-            digest.bytes(state.inodes.get(*inode).map_or(&[], |inode| inode.bytes.as_slice()));
+            name.hash(&mut digest);
+            state.inodes.get(*inode).map(|inode| inode.bytes.digest()).hash(&mut digest);
         }
         digest.finish()
     }
