@@ -17,7 +17,7 @@
 //! | a segment's header with a wrong checksum | [`OpenError::SegmentDamaged`] |
 //! | a segment of another incarnation, number or chain | [`OpenError::SegmentForeign`] |
 //! | a segment shorter than it was prepared | [`OpenError::SegmentShort`] |
-//! | a bad batch in a segment that has a successor, or that a later batch proves to have been durable | [`OpenError::Damaged`] |
+//! | a bad batch in a segment that has a successor, or that a later one (or what is left of it) proves to have been durable | [`OpenError::Damaged`] |
 //! | whole batches that contradict each other, or hold damaged entries | [`OpenError::Contradiction`] |
 //! | zeros behind the last batch | the log is whole |
 //! | a last batch of which sectors were never written | cut, kept as `.torn`, said in [`Report::cut`] |
@@ -353,8 +353,8 @@ fn judge<F: Files>(last: &Scanner<'_, F>, tail: Tail, log: &Log, options: &Optio
     let (through, suspect) = match tail {
         Tail::Clean => return Ok(None),
         Tail::Sealed => return Err(missing(number.saturating_add(1))),
-        Tail::Damaged { witness } => {
-            let (first, last) = (log.last.index.next(), witness.previous.index);
+        Tail::Damaged { last } => {
+            let first = log.last.index.next();
             return Err(OpenError::Damaged { name, offset, first, last });
         }
         Tail::Torn { through } => (through, false),

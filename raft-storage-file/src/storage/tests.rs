@@ -452,6 +452,28 @@ fn a_witness_tells_decay_of_the_last_batch_from_a_torn_write() {
     }
 }
 
+/// The sector that decays holds the end of a batch and the header of the next one. What is left of that one behind
+/// it proves that the first was synced, so that it is not torn.
+#[test]
+fn a_batch_behind_which_something_was_written_is_not_taken_for_torn() {
+    let disk = Disk::new();
+    let mut storage = create(&disk);
+    for length in [500, 700] {
+        append(&mut storage, 1, &vec![5; length]);
+        storage.flush().unwrap();
+    }
+    drop(storage);
+    let mut bytes = disk.bytes(Name::Segment(1)).unwrap();
+    let next = 128 + 88 + 32 + 500_usize.next_multiple_of(8);
+    assert!(bytes[next..].starts_with(b"RBAT") && next / 512 == (next + 88) / 512 && next % 512 > 0);
+    bytes[512..1024].fill(0);
+    disk.put(Name::Segment(1), bytes);
+    for suspect_tail in [SuspectTail::Refuse, SuspectTail::Cut] {
+        let opened = FileStorage::open(disk.clone(), Options { suspect_tail, ..small() }).map(|(_, report)| report);
+        assert!(matches!(opened, Err(OpenError::Damaged { first: Index(1), .. })), "{opened:?}");
+    }
+}
+
 #[test]
 fn an_error_at_any_call_is_final_and_nothing_is_acknowledged_after_it() {
     let script = |disk: &Disk| -> Result<(), StorageError> {
