@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets the unexpected is to panic")]
 
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod power;
 
 use std::collections::BTreeMap;

@@ -1,10 +1,12 @@
 //! A node that does what a script says until the power goes, and what it may leave behind.
 
+use std::io;
+
 use raft_core::entry::{EntryHeader, EntryKind};
-use raft_core::storage::{HardState, SnapshotId, Storage};
+use raft_core::storage::{Full, HardState, SnapshotId, Storage};
 use raft_core::types::{EntryId, Index, NodeId, Term};
-use raft_storage_file::FileStorage;
 use raft_storage_file::simulated::Disk;
+use raft_storage_file::{FileStorage, OpenError, Operation, StorageError};
 
 use super::image::{Image, content, payload, snapshot_of, time};
 use super::script::{Action, Script, identity};
@@ -18,6 +20,8 @@ pub(crate) struct Run {
     pub(crate) in_flight: Option<Image>,
     /// Own snapshots that may be durable.
     taken: Vec<SnapshotId>,
+    /// What was asked of the disk when it failed, and what it said.
+    pub(crate) failed: Option<(Operation, io::ErrorKind)>,
 }
 
 impl Run {
@@ -37,32 +41,54 @@ impl Run {
 
     /// Runs the script until its end, or until the disk fails.
     pub(crate) fn script(disk: &Disk, script: &Script) -> Run {
+        Run::script_until(disk, script, |_| false)
+    }
+
+    /// The same, or until `stop` says so, which is asked after each action.
+    pub(crate) fn script_until(disk: &Disk, script: &Script, mut stop: impl FnMut(&Run) -> bool) -> Run {
         let mut run = Run::default();
-        let Ok((storage, _)) = FileStorage::create(disk.clone(), identity(), script.options) else { return run };
-        run.acknowledged = Some(Image::default());
-        if let Some(mut storage) = run.act(disk, script, storage) {
-            let found = Image::of(&mut storage);
-            assert!(run.allowed().iter().any(|image| image.is(&found)), "found {found:?} after {run:?}");
+        match run.act(disk, script, &mut stop) {
+            Ok(mut storage) => {
+                let found = Image::of(&mut storage);
+                assert!(run.allowed().iter().any(|image| image.is(&found)), "found {found:?} after {run:?}");
+            }
+            Err(End::Open(OpenError::Disk(error)) | End::Log(StorageError::Disk(error))) => {
+                run.failed = Some((error.operation, error.source.kind()));
+            }
+            Err(End::Open(error)) => panic!("{error}"),
+            Err(End::Log(error)) => panic!("{error}"),
+            Err(End::Full(Full) | End::Stopped) => {}
         }
         run
     }
 
-    /// Gives the storage if it comes to the end.
-    fn act(&mut self, disk: &Disk, script: &Script, mut storage: FileStorage<Disk>) -> Option<FileStorage<Disk>> {
+    /// The same run, had it made the snapshots of another.
+    pub(crate) fn with_snapshots_of(&self, other: &Run) -> Run {
+        Run { taken: other.taken.clone(), ..self.clone() }
+    }
+
+    fn act(
+        &mut self,
+        disk: &Disk,
+        script: &Script,
+        stop: &mut impl FnMut(&Run) -> bool,
+    ) -> Result<FileStorage<Disk>, End> {
+        let (mut storage, _) = FileStorage::create(disk.clone(), identity(), script.options)?;
         let mut view = Image::default();
+        self.acknowledged = Some(view.clone());
         for action in &script.actions {
             match action {
                 Action::Reopen => {
                     drop(storage);
-                    storage = FileStorage::open(disk.clone(), script.options).ok()?.0;
+                    storage = FileStorage::open(disk.clone(), script.options)?.0;
                     view = self.acknowledged.clone().unwrap();
                 }
                 Action::HoldSyncs(hold) => disk.hold_syncs(*hold),
-                Action::Flush => self.flush(&view, || storage.flush().ok())?,
-                Action::Witness => self.flush(&view, || storage.witness().ok())?,
-                _ => self.do_in_memory(action, &mut view, &mut storage),
+                Action::Flush => self.flush(&view, || storage.flush())?,
+                Action::Witness => self.flush(&view, || storage.witness())?,
+                _ => self.do_in_memory(action, &mut view, &mut storage)?,
             }
-            let saved = storage.saved().ok()?;
+            let saved = storage.saved()?;
             let acknowledged = self.acknowledged.as_mut().unwrap();
             let durable = (acknowledged.last(), acknowledged.hard_state);
             assert_eq!((saved.through, saved.hard_state), durable, "{action:?}");
@@ -72,24 +98,27 @@ impl Run {
                 (acknowledged.snapshot, view.snapshot) = (snapshot, snapshot);
             }
             assert_eq!(snapshot, view.snapshot, "{action:?}");
+            if stop(self) {
+                return Err(End::Stopped);
+            }
         }
-        Some(storage)
+        Ok(storage)
     }
 
-    fn flush(&mut self, view: &Image, flush: impl FnOnce() -> Option<()>) -> Option<()> {
+    fn flush(&mut self, view: &Image, flush: impl FnOnce() -> Result<(), StorageError>) -> Result<(), StorageError> {
         self.in_flight = Some(view.clone());
         flush()?;
         self.acknowledged = self.in_flight.take();
-        Some(())
+        Ok(())
     }
 
     /// What takes effect with the next flush, or in its own time.
-    fn do_in_memory(&mut self, action: &Action, view: &mut Image, storage: &mut FileStorage<Disk>) {
+    fn do_in_memory(&mut self, action: &Action, view: &mut Image, storage: &mut FileStorage<Disk>) -> Result<(), Full> {
         match action {
             Action::Append(term, lengths) => {
                 for &length in lengths {
                     let id = EntryId::new(Term(*term), view.last().index.next());
-                    append(storage, id, length);
+                    append(storage, id, length)?;
                     view.entries.push((id, length));
                 }
             }
@@ -104,11 +133,11 @@ impl Run {
             Action::Take(index) => {
                 let through = view.entries.iter().find(|(id, _)| id.index == Index(*index)).unwrap().0;
                 self.taken.push(snapshot_of(through));
-                adopt(storage, through);
+                adopt(storage, through)?;
             }
             Action::Receive(term, index) => {
                 let through = EntryId::new(Term(*term), Index(*index));
-                let snapshot = Some(adopt(storage, through));
+                let snapshot = Some(adopt(storage, through)?);
                 *view = Image { base: through, entries: Vec::new(), snapshot, hard_state: view.hard_state };
             }
             Action::Begin => {
@@ -118,21 +147,49 @@ impl Run {
             Action::Compact(index) => storage.compact(Index(*index)),
             Action::Flush | Action::Witness | Action::HoldSyncs(_) | Action::Reopen => unreachable!("{action:?}"),
         }
+        Ok(())
+    }
+}
+
+/// Why a script did not come to its end.
+enum End {
+    Open(OpenError),
+    Log(StorageError),
+    /// The disk is full, and nothing was changed.
+    Full(Full),
+    Stopped,
+}
+
+impl From<OpenError> for End {
+    fn from(error: OpenError) -> End {
+        End::Open(error)
+    }
+}
+
+impl From<StorageError> for End {
+    fn from(error: StorageError) -> End {
+        End::Log(error)
+    }
+}
+
+impl From<Full> for End {
+    fn from(full: Full) -> End {
+        End::Full(full)
     }
 }
 
 /// Appends an entry.
-pub(crate) fn append(storage: &mut FileStorage<Disk>, id: EntryId, length: usize) {
+pub(crate) fn append(storage: &mut FileStorage<Disk>, id: EntryId, length: usize) -> Result<(), Full> {
     let payload = payload(id, length);
     let header = EntryHeader::new(id, time(id), EntryKind::Operation, &[&payload]).unwrap();
-    storage.append(&header, &[&payload]).unwrap();
+    storage.append(&header, &[&payload])
 }
 
 /// Makes a snapshot of the state after an entry, or receives it.
-pub(crate) fn adopt(storage: &mut FileStorage<Disk>, through: EntryId) -> SnapshotId {
+pub(crate) fn adopt(storage: &mut FileStorage<Disk>, through: EntryId) -> Result<SnapshotId, Full> {
     let snapshot = snapshot_of(through);
     storage.begin_draft();
-    let _ = storage.extend_draft(&content(through));
+    storage.extend_draft(&content(through))?;
     storage.adopt_draft(snapshot);
-    snapshot
+    Ok(snapshot)
 }
