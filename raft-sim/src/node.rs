@@ -22,9 +22,6 @@ use thiserror::Error;
 use crate::endpoint::{Post, SharedPost, SimNetwork, SimPeers};
 use crate::watched::{Execution, LogChange, Seen, WatchedMachine, WatchedStorage};
 
-/// No entry takes less in a log: of so many bytes that were cut off it is known how many entries they can have been.
-const ENTRY_BYTES_MIN: u64 = 32;
-
 /// After so long a node tells a client that it does not know the outcome.
 pub(crate) const REQUEST_TIMEOUT_MILLIS: u64 = 1_000;
 
@@ -213,7 +210,7 @@ impl<M: StateMachine> Node<M> {
         };
         let (storage, report) =
             FileStorage::open_or_create(self.disk.clone(), self.identity, options).map_err(CannotStart::Storage)?;
-        let suspect_through = report.suspect().map(|cut| cut.after.index.plus(cut.bytes / ENTRY_BYTES_MIN));
+        let suspect_through = report.suspect_through;
         self.suspect |= suspect_through.is_some();
         self.clock.show(now);
         self.lives += 1;

@@ -299,6 +299,70 @@ fn a_suspect_tail_is_refused_unless_it_may_be_cut() {
     assert_eq!(disk.bytes(cut.kept).unwrap().len() as u64, cut.bytes);
 }
 
+/// A log of two entries whose last one was damaged and cut off, and how far it is suspect.
+fn suspect() -> (Disk, Options, Index) {
+    let (disk, options) = (Disk::new(), Options { suspect_tail: SuspectTail::Cut, ..small() });
+    let mut storage = create(&disk);
+    for payload in [b"first", b"last!"] {
+        append(&mut storage, 1, payload);
+        storage.flush().unwrap();
+    }
+    drop(storage);
+    let mut bytes = disk.bytes(Name::Segment(1)).unwrap();
+    let last = bytes.windows(5).position(|window| window == b"last!").unwrap();
+    bytes[last] ^= 1;
+    disk.put(Name::Segment(1), bytes);
+    let (_, report) = FileStorage::open(disk.clone(), options).unwrap();
+    (disk, options, report.suspect_through.unwrap())
+}
+
+#[test]
+fn that_a_log_is_suspect_is_remembered_until_it_is_trusted() {
+    let (disk, options, through) = suspect();
+    assert!(through >= Index(2));
+    let open =
+        |options| FileStorage::open(disk.clone(), options).map(|(storage, report)| (storage, report.suspect_through));
+    let refused = open(small()).map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::StillSuspect { through: found } if found == through), "{refused}");
+    let (mut storage, found) = open(options).unwrap();
+    assert_eq!(found, Some(through));
+    append(&mut storage, 2, b"other");
+    storage.trust();
+    storage.flush().unwrap();
+    drop(storage);
+    let (mut storage, found) = open(options).unwrap();
+    assert_eq!(found, Some(through), "what it may lack is not durable yet");
+    while storage.last().index < through {
+        append(&mut storage, 2, b"other");
+    }
+    storage.flush().unwrap();
+    drop(storage);
+    let (mut storage, found) = open(options).unwrap();
+    assert_eq!(found, Some(through), "nobody has said that it is trusted");
+    storage.trust();
+    storage.flush().unwrap();
+    drop(storage);
+    assert_eq!(open(small()).unwrap().1, None);
+}
+
+#[test]
+fn a_damaged_mark_of_a_suspect_log_refuses_the_start() {
+    let (whole, options, through) = suspect();
+    let mark = whole.bytes(Name::Suspect).unwrap();
+    for bit in 0..mark.len() * 8 {
+        let disk = whole.after_power_loss(|_| Fate::Kept);
+        let mut bytes = mark.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        disk.put(Name::Suspect, bytes);
+        let opened = FileStorage::open(disk, options).map(drop);
+        assert!(matches!(opened, Err(OpenError::SuspectMarkDamaged)), "bit {bit}");
+    }
+    let short = whole.after_power_loss(|_| Fate::Kept);
+    short.put(Name::Suspect, mark[1..].to_vec());
+    assert!(matches!(FileStorage::open(short, options), Err(OpenError::SuspectMarkDamaged)));
+    assert_eq!(FileStorage::open(whole, options).unwrap().1.suspect_through, Some(through));
+}
+
 /// The power goes when the next segment is there and the one before does not say so yet.
 #[test]
 fn a_segment_that_was_not_sealed_is_sealed_at_the_next_start() {

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::AddAssign;
 
 use raft_core::storage::{HardState, Storage};
-use raft_core::types::{EntryId, Term};
+use raft_core::types::{EntryId, Index, Term};
 use raft_storage_file::simulated::{Call, Disk, Fate};
 use raft_storage_file::{FileStorage, Name, Options};
 
@@ -98,14 +98,16 @@ impl Counts {
 /// What is allowed after a power loss.
 struct Allowed<'a> {
     images: &'a [Image],
+    /// Whether a recovery that the power cut short has found the log to be suspect, up to which entry.
+    suspect: Option<Index>,
     hash: u64,
 }
 
 impl<'a> Allowed<'a> {
-    fn new(images: &'a [Image]) -> Allowed<'a> {
+    fn new(images: &'a [Image], suspect: Option<Index>) -> Allowed<'a> {
         let mut hasher = DefaultHasher::new();
-        images.hash(&mut hasher);
-        Allowed { images, hash: hasher.finish() }
+        (images, suspect).hash(&mut hasher);
+        Allowed { images, suspect, hash: hasher.finish() }
     }
 }
 
@@ -130,7 +132,7 @@ impl Enumeration {
             disk.power_off_at(call);
             let run = Run::script(&disk, script);
             let before = enumeration.seen.len();
-            enumeration.lose_power(&disk, &Allowed::new(&run.allowed()), NESTED, call, None);
+            enumeration.lose_power(&disk, &Allowed::new(&run.allowed(), None), NESTED, call, None);
             enumeration.counts.points += 1;
             if run.acknowledged.is_none() {
                 enumeration.counts.creation += enumeration.seen.len() - before;
@@ -186,6 +188,7 @@ impl Enumeration {
         let which = allowed.images.iter().position(|image| image.is(&found));
         let which = which.unwrap_or_else(|| panic!("found {found:?}, allowed is {:?}", allowed.images));
         assert_eq!((report.snapshot, report.damaged_snapshot), (found.snapshot, None));
+        assert!(report.suspect_through >= allowed.suspect, "that the log is suspect is forgotten");
         drop(storage);
         if new {
             self.counts.newest += usize::from(which > 0);
@@ -195,19 +198,29 @@ impl Enumeration {
             self.counts.torn += usize::from(report.cut.is_some() && !suspect);
             let (mut storage, again) = self.open(disk).expect("the power is on");
             assert_eq!((Image::of(&mut storage), again.cut), (found.clone(), None), "started again");
+            assert_eq!(again.suspect_through, report.suspect_through, "started again");
             let leftover = disk.contents().into_keys().find(|name| matches!(name, Name::Draft(_)));
             assert_eq!(leftover, None);
             self.go_on(storage, disk);
         }
         let Some(start) = start else { return };
         let found = [found];
-        let allowed = Allowed::new(&found);
+        let allowed = Allowed::new(&found, report.suspect_through);
         for (call, _) in calls.iter().enumerate().filter(|(_, call)| **call != Call::Look) {
             let disk = start.after_power_loss(|_| Fate::Kept);
             disk.power_off_at(call);
             assert!(self.open(&disk).is_none());
             self.lose_power(&disk, &allowed, nested - 1, call, Some(trail));
         }
+    }
+
+    /// A leader of a later term brings the log past what it may lack.
+    fn trust(&self, storage: &mut FileStorage<Disk>, through: Index) {
+        while storage.last().index < through {
+            append(storage, EntryId::new(Term(1001), storage.last().index.next()), 0).unwrap();
+        }
+        storage.trust();
+        storage.flush().unwrap();
     }
 
     /// The node goes on from there: appends, makes a snapshot, compacts, and starts again.
@@ -220,8 +233,14 @@ impl Enumeration {
         assert_eq!(storage.snapshot(), Some(snapshot), "gone on");
         storage.compact(id.index);
         drop(storage);
-        let (mut storage, _) = self.open(disk).expect("the power is on");
+        let (mut storage, report) = self.open(disk).expect("the power is on");
         let found = Image::of(&mut storage);
         assert_eq!((found.snapshot, found.last(), found.hard_state.term), (Some(snapshot), id, Term(1000)), "gone on");
+        if let Some(through) = report.suspect_through {
+            self.trust(&mut storage, through);
+            drop(storage);
+            let (_, report) = self.open(disk).expect("the power is on");
+            assert_eq!(report.suspect_through, None, "trusted again");
+        }
     }
 }
