@@ -25,9 +25,6 @@ use crate::watched::{Execution, LogChange, Seen, WatchedMachine, WatchedStorage}
 /// How many of its last configurations are remembered of a node.
 const CONFIGURATIONS_MAX: usize = 3;
 
-/// No entry takes less in a log: of so many bytes that were cut off it is known how many entries they can have been.
-const ENTRY_BYTES_MIN: u64 = 32;
-
 /// A node's monotonic clock. It runs at a rate of its own and jumps ahead; it never goes back.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeClock {
@@ -234,7 +231,7 @@ impl<M: StateMachine> Node<M> {
         };
         let (storage, report) =
             FileStorage::open_or_create(self.disk.clone(), self.identity, options).map_err(CannotStart::Storage)?;
-        let suspect_through = report.suspect().map(|cut| cut.after.index.plus(cut.bytes / ENTRY_BYTES_MIN));
+        let suspect_through = report.suspect_through;
         self.suspect |= suspect_through.is_some();
         self.clock.show(now);
         self.lives += 1;

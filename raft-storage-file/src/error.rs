@@ -349,6 +349,19 @@ pub enum OpenError {
         /// The last good entry.
         after: Index,
     },
+    /// An earlier start has cut off what may have been acknowledged, and the log has not been trusted since.
+    #[error(
+        "entries up to {through} may have been acknowledged and are lost: an earlier start has cut them off; with other          members that hold the log, start with the option that cuts suspect tails, or remove this node and add it anew          with an empty directory; without, put back a good copy"
+    )]
+    StillSuspect {
+        /// The last entry that may be lost.
+        through: Index,
+    },
+    /// The file that says up to where the log is suspect is not what was written.
+    #[error(
+        "the file suspect is damaged, which says how far the log cannot be trusted; remove this node from the cluster          and add it anew with an empty directory"
+    )]
+    SuspectMarkDamaged,
     /// Batches that are whole but contradict each other, or hold entries that are damaged.
     #[error(
         "{name} holds at offset {offset} what cannot follow entry {after}, although it is what was written: faulty \

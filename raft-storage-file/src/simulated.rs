@@ -1,11 +1,12 @@
 //! A disk in memory that loses power, or fails, on command: for tests and simulators.
 //!
-//! It promises what [`Files`] promises and nothing more. Each 512-byte sector that was written, each
+//! It promises what [`Files`](crate::Files) promises and nothing more. Each 512-byte sector that was written, each
 //! change of a file's length and each change of a name is a thing of its own that may or may not
 //! be there after a power loss, unless the right sync came before. On command it also does what disks should
 //! not: a call fails, a sector cannot be read, a sync says it is done and is not.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -187,7 +188,7 @@ impl Disk {
         self.state().capacity = bytes.into();
     }
 
-    /// Whether syncs that are begun on the side ([`Files::begin_sync`]) from now on wait until this
+    /// Whether syncs that are begun on the side ([`Files::begin_sync`](crate::Files::begin_sync)) from now on wait until this
     /// is taken back. Without it they are done at once.
     pub fn hold_syncs(&self, hold: bool) {
         self.state().syncs_held = hold;
@@ -252,8 +253,8 @@ impl Disk {
         let state = self.state();
         let mut digest = digest::Digest::new();
         for (name, inode) in &state.names {
-            digest.bytes(name.to_string().as_bytes());
-            digest.bytes(state.inodes.get(*inode).map_or(&[], |inode| inode.bytes.as_slice()));
+            name.hash(&mut digest);
+            state.inodes.get(*inode).map(|inode| inode.bytes.digest()).hash(&mut digest);
         }
         digest.finish()
     }

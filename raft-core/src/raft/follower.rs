@@ -65,6 +65,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     fn trust_again(&mut self, matched: Index) {
         if self.suspect.is_some_and(|(through, term)| matched >= through && self.term() > term) {
             self.suspect = None;
+            self.storage.trust();
         }
     }
 

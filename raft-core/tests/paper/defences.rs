@@ -86,9 +86,11 @@ fn a_suspect_log_is_trusted_when_it_is_as_long_as_it_was() {
     node.append(2, 2, at(1, 3), &[2], 0).unwrap();
     node.save();
     assert!(!grants_transfer(&mut node, 3), "entry 5 may be missing");
+    assert_eq!(node.raft.storage().trusted, 0);
     node.append(2, 3, at(2, 4), &[3], 0).unwrap();
     node.save();
     assert!(grants_transfer(&mut node, 4));
+    assert_eq!(node.raft.storage().trusted, 1, "the storage may forget it");
 }
 
 /// Whether it votes for a member to which the leader hands over.

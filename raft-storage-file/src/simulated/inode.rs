@@ -2,15 +2,56 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
+use super::digest::Digest;
 use super::{Fate, SECTOR};
+
+/// The bytes of a file, and their digest once somebody has asked for it.
+#[derive(Debug, Default)]
+pub(super) struct Bytes {
+    bytes: Vec<u8>,
+    digest: OnceLock<u64>,
+}
+
+impl Clone for Bytes {
+    /// A copy is made to be changed.
+    fn clone(&self) -> Bytes {
+        Bytes { bytes: self.bytes.clone(), digest: OnceLock::new() }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Bytes {
+    pub(super) fn digest(&self) -> u64 {
+        *self.digest.get_or_init(|| {
+            let mut digest = Digest::new();
+            digest.bytes(&self.bytes);
+            digest.number()
+        })
+    }
+
+    /// The bytes, to be changed for this file alone.
+    fn of_this_file(shared: &mut Arc<Bytes>) -> &mut Vec<u8> {
+        let bytes = Arc::make_mut(shared);
+        bytes.digest.take();
+        &mut bytes.bytes
+    }
+}
 
 /// A file. Disks that came from one another share the bytes of files until one of them writes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inode {
-    pub(super) bytes: Arc<Vec<u8>>,
-    durable: Arc<Vec<u8>>,
+    pub(super) bytes: Arc<Bytes>,
+    durable: Arc<Bytes>,
     dirty: BTreeSet<usize>,
     length_dirty: bool,
     /// Sectors that cannot be read, and those that could not be after a power loss.
@@ -32,7 +73,7 @@ fn garbage(old: u8, new: u8) -> u8 {
 impl Inode {
     /// A file whose bytes are durable.
     pub(super) fn durable(bytes: Vec<u8>) -> Inode {
-        let bytes = Arc::new(bytes);
+        let bytes = Arc::new(Bytes { bytes, digest: OnceLock::new() });
         Inode { durable: Arc::clone(&bytes), bytes, ..Inode::default() }
     }
 
@@ -50,7 +91,7 @@ impl Inode {
     /// Writes, which makes sectors readable again that were not.
     pub(super) fn write(&mut self, bytes: &[u8], offset: usize) {
         let end = offset + bytes.len();
-        let held = Arc::make_mut(&mut self.bytes);
+        let held = Bytes::of_this_file(&mut self.bytes);
         if end > held.len() {
             held.resize(end, 0);
             self.length_dirty = true;
@@ -67,7 +108,7 @@ impl Inode {
 
     /// Makes durable what was written since the last sync, and nothing else.
     pub(super) fn sync(&mut self) {
-        let durable = Arc::make_mut(&mut self.durable);
+        let durable = Bytes::of_this_file(&mut self.durable);
         durable.resize(self.bytes.len(), 0);
         for sector in std::mem::take(&mut self.dirty) {
             let new = sector_of(&self.bytes, sector);
@@ -128,7 +169,7 @@ impl Inode {
         let mut after =
             Inode { bytes: Arc::clone(&self.durable), spoiled: self.durably_spoiled.clone(), ..Inode::default() };
         if self.length_dirty && fate(None) != Fate::Lost {
-            Arc::make_mut(&mut after.bytes).resize(self.bytes.len(), 0);
+            Bytes::of_this_file(&mut after.bytes).resize(self.bytes.len(), 0);
         }
         for sector in self.unsynced_sectors() {
             let fate = fate(Some(sector));
@@ -137,7 +178,7 @@ impl Inode {
             }
             after.spoiled.remove(&sector);
             let start = (sector * SECTOR).min(after.bytes.len());
-            let places = Arc::make_mut(&mut after.bytes).iter_mut().skip(start);
+            let places = Bytes::of_this_file(&mut after.bytes).iter_mut().skip(start);
             for (place, &byte) in places.zip(sector_of(&self.bytes, sector)) {
                 match fate {
                     Fate::Garbage if *place != byte => *place = garbage(*place, byte),
