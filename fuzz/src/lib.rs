@@ -1,0 +1,3 @@
+//! What the fuzz targets share: messages as liars form them.
+
+pub mod hostile;
