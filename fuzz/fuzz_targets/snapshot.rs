@@ -13,18 +13,18 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use raft_core::configuration::{CONFIGURATION_BYTES_MAX, Configuration, voters};
 use raft_core::crc::crc32c;
-use raft_core::machine::{Answer, Damaged, Position, Sink, Source, StateMachine};
-use raft_core::message::{Body, ForwardTicket, Message, ProposeError, Round};
-use raft_core::raft::StepError;
+use raft_core::machine::Sink;
+use raft_core::message::{Body, Message, Round};
 use raft_core::raft::config::Config;
-use raft_core::replica::{Observer, PollError, Replica, StartError};
+use raft_core::replica::{PollError, Replica, StartError};
 use raft_core::session::memory::HeapMemory;
-use raft_core::session::operation::{Operation, Outcome};
+use raft_core::session::operation::Operation;
 use raft_core::session::table::SessionTable;
 use raft_core::snapshot::{HEAD_BYTES, Head};
 use raft_core::storage::{SnapshotId, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant, NodeId, Nonce, Sequence, SessionId, Term};
 use raft_core::wire::Bytes;
+use raft_fuzz::state::{State, Told};
 
 #[path = "../../raft-core/tests/common/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the tests of the core need more of it")]
@@ -74,53 +74,6 @@ enum Lie {
 }
 
 type Node = Replica<DeferredLog, Link, State, HeapMemory, 5>;
-
-/// A state machine whose state is bytes.
-#[derive(Default)]
-struct State(Vec<u8>);
-
-impl StateMachine for State {
-    fn apply(&mut self, _: Position, command: &[u8], answer: &mut Answer<'_>) {
-        self.0.extend_from_slice(command);
-        answer.write(&command[..command.len().min(7)]);
-    }
-
-    fn query(&self, _: &[u8], _: &mut dyn Sink) {}
-
-    fn snapshot(&self, state: &mut dyn Sink) {
-        state.write(&self.0);
-    }
-
-    fn restore(&mut self, state: &mut dyn Source) -> Result<(), Damaged> {
-        self.0.clear();
-        let mut bytes = [0; 50];
-        loop {
-            match state.read(&mut bytes) {
-                0 => return Ok(()),
-                read => self.0.extend_from_slice(&bytes[..read]),
-            }
-        }
-    }
-}
-
-#[derive(Default)]
-struct Told {
-    restored: u32,
-}
-
-impl Observer for Told {
-    fn applied(&mut self, _: EntryId, _: Option<Outcome<'_>>) {}
-
-    fn forwarded(&mut self, _: ForwardTicket, _: Result<EntryId, ProposeError>) {}
-
-    fn ignored(&mut self, _: NodeId, error: StepError) {
-        assert!(!error.to_string().is_empty());
-    }
-
-    fn restored(&mut self, _: SnapshotId) {
-        self.restored += 1;
-    }
-}
 
 struct Written(Vec<u8>);
 

@@ -188,7 +188,9 @@ pub enum Payload {
 }
 
 impl Payload {
-    fn of(&self, marks: &Marks) -> (EntryKind, Vec<u8>) {
+    /// Its kind and its bytes.
+    #[must_use]
+    pub fn of(&self, marks: &Marks) -> (EntryKind, Vec<u8>) {
         use raft_core::types::{Sequence, SessionId};
         let operation = |operation: Operation<'_>| {
             let mut head = [0; raft_core::session::operation::OPERATION_HEAD_BYTES_MAX];
