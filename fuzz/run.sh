@@ -16,17 +16,17 @@ cd "$(dirname "$0")"
 
 # Of each target: its share of the executions, of 100,000; and the longest input, in bytes.
 targets=(
-    "simulation     10    64"
-    "http          250  4096"
-    "wal_recovery  300  2048"
-    "snapshot      500  2048"
-    "replica      1000  2048"
-    "sessions     1500  2048"
-    "step         2500  4096"
-    "identity     1500   512"
-    "frames       3000  2048"
-    "records     30000  1024"
-    "message     59440  1024"
+    "simulation      10    64"
+    "http           180  4096"
+    "wal_recovery   600  2048"
+    "snapshot      1000  2048"
+    "replica       2500  2048"
+    "sessions      1200  2048"
+    "step          3500  4096"
+    "identity      2500   512"
+    "frames        4000  2048"
+    "records      30000  1024"
+    "message      54510  1024"
 )
 
 usage() { sed -n '3,6s/^# *//p' "$0" >&2; exit 2; }
