@@ -29,7 +29,7 @@ targets=(
     "message      54510  1024"
 )
 
-usage() { sed -n '3,6s/^# *//p' "$0" >&2; exit 2; }
+usage() { sed -n '4,7s/^# *//p' run.sh >&2; exit 2; }
 
 mode='' amount=0 keep='' wanted=()
 while [ $# -gt 0 ]; do
@@ -65,7 +65,7 @@ if [ "$mode" = --replay ]; then
 fi
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'kill $(jobs -rp) 2> /dev/null || true; rm -rf "$work"' EXIT
 chosen=()
 for line in "${targets[@]}"; do
     read -r target _ <<< "$line"
