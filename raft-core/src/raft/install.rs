@@ -5,10 +5,10 @@ use crate::message::Round;
 use crate::raft::event::{Event, SnapshotRefusal};
 use crate::raft::membership::Membership;
 use crate::raft::role::Received;
-use crate::raft::{Raft, StepError};
+use crate::raft::{INDEX_MAX, Raft, StepError};
 use crate::snapshot::{self, OpenError, Which};
 use crate::storage::{SnapshotId, Storage};
-use crate::types::{EntryId, Index, NodeId};
+use crate::types::{EntryId, Index, NodeId, Term};
 
 /// A snapshot that is arriving.
 #[derive(Clone, Debug, Hash)]
@@ -34,6 +34,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     ) -> Result<(), StepError> {
         if snapshot.through.term > self.term() {
             return Err(StepError::EntryOfLaterTerm { found: snapshot.through });
+        }
+        if snapshot.through.index > INDEX_MAX {
+            return Err(StepError::IndexTooHigh { index: snapshot.through.index });
         }
         self.hear(from)?;
         if let Some(following) = self.following_mut() {
@@ -138,7 +141,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         if configuration.cluster() != self.cluster {
             return Err(self.refuse(snapshot, round, SnapshotRefusal::Foreign));
         }
-        if head.configuration > through {
+        // Both are of one log, along which neither terms nor indexes go back.
+        let EntryId { term, index } = head.configuration;
+        if term > through.term || index > through.index || term == Term::ZERO || index == Index::ZERO {
             return Err(self.refuse(snapshot, round, SnapshotRefusal::Invalid));
         }
         let Ok(membership) = Membership::new(head.configuration, &configuration) else {
