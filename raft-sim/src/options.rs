@@ -338,9 +338,9 @@ fn disks(random: &mut Random, nodes: u64) -> DiskOptions {
         stall_max: random.between(50_000, 3_000_000),
         failed: sometimes(random, 30, 2_000, 20_000),
         full: sometimes(random, 20, 3_000, 20_000),
-        decayed: sometimes(random, 15, 5_000, 30_000),
-        unreadable: if survives { sometimes(random, 10, 2_000, 20_000) } else { 0 },
-        lost_sync: if survives { sometimes(random, 4, 1_000, 5_000) } else { 0 },
+        decayed: sometimes(random, 25, 3_000, 20_000),
+        unreadable: if survives { sometimes(random, 20, 1_000, 10_000) } else { 0 },
+        lost_sync: if survives { sometimes(random, 6, 1_000, 5_000) } else { 0 },
         garbage: random.chance(150_000),
     }
 }
@@ -365,8 +365,8 @@ fn processes(random: &mut Random, nodes: u64) -> ProcessOptions {
         paused: sometimes(random, 40, 500, 8_000),
         pause_max_millis: random.between(50, 5_000),
         stopped: sometimes(random, 30, 1_000, 10_000),
-        wiped: if survives { sometimes(random, 15, 5_000, 30_000) } else { 0 },
-        restored: if survives { sometimes(random, 5, 1_000, 5_000) } else { 0 },
+        wiped: if survives { sometimes(random, 20, 3_000, 20_000) } else { 0 },
+        restored: if survives { sometimes(random, 6, 1_000, 5_000) } else { 0 },
         doubled: if survives { sometimes(random, 10, 5_000, 30_000) } else { 0 },
     }
 }

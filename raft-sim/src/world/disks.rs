@@ -136,7 +136,8 @@ impl<W: Workload> World<W> {
         }
         self.start_later(place);
     }
-    /// A sector of a file cannot be read any more, while the node runs; the node need not notice before its next start.
+    /// A sector of a file cannot be read any more, while the node runs. It need not notice before its next start, which
+    /// may not be long.
     pub(super) fn spoil_sector(&mut self) {
         let Some(place) = self.pick_up().filter(|place| self.may_lose_data(*place)) else { return };
         let mut random = self.random.fork();
@@ -152,6 +153,10 @@ impl<W: Workload> World<W> {
         node.tampered = true;
         let over_at = self.now + UNREADABLE_MILLIS * MILLI;
         self.meets(place, "unreadable sector", over_at);
+        if self.random.chance(500_000) {
+            let after = self.random.below(UNREADABLE_MILLIS) * MILLI;
+            self.queue.put(self.now + after, Due::PowerLoss(place));
+        }
     }
 
     /// A sync says that it is done and has made nothing durable. That shows when the power goes, before long.
