@@ -69,6 +69,7 @@ mod disk;
 pub mod explore;
 mod history;
 mod memo;
+pub mod met;
 mod network;
 mod node;
 pub mod properties;
