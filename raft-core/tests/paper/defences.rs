@@ -8,7 +8,7 @@ use raft_core::raft::config::Config;
 use raft_core::raft::event::{Event, Expulsion};
 use raft_core::raft::{Raft, StepError};
 use raft_core::session::limits::SessionLimits;
-use raft_core::snapshot::Head;
+use raft_core::snapshot::{HEAD_BYTES_MAX, Head};
 use raft_core::storage::Storage;
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant, Millis, Term};
 
@@ -149,9 +149,10 @@ fn a_snapshot_is_being_sent_as_long_as_the_follower_answers() {
     let mut buffer = [0; CONFIGURATION_BYTES_MAX];
     let configuration = voters(ClusterId(1), 3).unwrap();
     let payload = configuration.encode(&mut buffer).unwrap();
-    let head = Head { configuration: at(1, 1), configuration_bytes: payload.len() as u32, session_bytes: 0 };
+    let head =
+        Head { configuration: at(1, 1), configuration_bytes: payload.len() as u32, session_bytes: 0, check: None };
     let log = node.raft.storage_mut();
-    log.write_snapshot(at(2, 5), ClusterTime(0), &[head.encode().as_slice(), payload].concat());
+    log.write_snapshot(at(2, 5), ClusterTime(0), &[head.encode(&mut [0; HEAD_BYTES_MAX]), payload].concat());
     log.flush().unwrap();
     log.compact(Index(5));
     log.flush().unwrap();
