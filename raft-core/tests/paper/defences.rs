@@ -169,6 +169,45 @@ fn a_snapshot_is_being_sent_as_long_as_the_follower_answers() {
     assert!(!node.raft.sends_snapshot(), "the follower has been silent");
 }
 
+/// The one that was being sent is gone with the newer one: not a part of that is sent under its name, and
+/// the link is not left idle for want of it.
+#[test]
+fn a_newer_snapshot_is_begun_with_the_very_next_message() {
+    let mut node = Lone::of(3);
+    node.lead();
+    node.propose_some(4);
+    node.save();
+    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+    let configuration = voters(ClusterId(1), 3).unwrap();
+    let payload = configuration.encode(&mut buffer).unwrap().to_vec();
+    let head =
+        Head { configuration: at(1, 1), configuration_bytes: payload.len() as u32, session_bytes: 0, check: None };
+    let bytes = [head.encode(&mut [0; HEAD_BYTES_MAX]), &payload, &[7; 100]].concat();
+    let snapshot = |node: &mut Lone, through: u64| {
+        node.acknowledge(2, through);
+        node.raft.applied(Index(through)).later();
+        let log = node.raft.storage_mut();
+        log.write_snapshot(at(2, through), ClusterTime(0), &bytes);
+        log.flush().unwrap();
+        log.compact(Index(through));
+        log.flush().unwrap();
+    };
+    let part = |node: &mut Lone| match node.raft.ready().message(id(3), 50).unwrap().map(|message| message.body) {
+        Some(Body::Snapshot { snapshot, offset, data, .. }) => Some((snapshot.through, offset, data.0.len())),
+        Some(other) => panic!("{other:?}"),
+        None => None,
+    };
+    snapshot(&mut node, 5);
+    let nothing = Some(Rejection { previous: Index(1), hint: EntryId::ZERO });
+    let reply = Body::AppendReply { round: Round(1), matched: Index(0), rejected: nothing };
+    node.step(3, 2, reply).unwrap();
+    assert_eq!(part(&mut node), Some((at(2, 5), 0, 50)));
+    assert_eq!(part(&mut node), Some((at(2, 5), 50, 50)));
+    snapshot(&mut node, 6);
+    assert_eq!(part(&mut node), Some((at(2, 6), 0, 50)));
+    assert_eq!(part(&mut node), Some((at(2, 6), 50, 50)));
+}
+
 #[test]
 fn a_witness_knows_that_it_is_one() {
     let members = [Suffrage::Witness, Suffrage::Voter, Suffrage::Voter];
