@@ -20,7 +20,7 @@ use raft_core::replica::{PollError, Replica, StartError};
 use raft_core::session::memory::HeapMemory;
 use raft_core::session::operation::Operation;
 use raft_core::session::table::SessionTable;
-use raft_core::snapshot::{HEAD_BYTES, Head};
+use raft_core::snapshot::{HEAD_BYTES_MAX, Head};
 use raft_core::storage::{SnapshotId, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant, NodeId, Nonce, Sequence, SessionId, Term};
 use raft_core::wire::Bytes;
@@ -132,8 +132,9 @@ static TRUE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         configuration: EntryId::new(Term(1), Index(1)),
         configuration_bytes: u32::try_from(members.len()).expect("it is short"),
         session_bytes: sessions.0.len() as u64,
+        check: None,
     };
-    [head.encode().as_slice(), members, &sessions.0, &state.0].concat()
+    [head.encode(&mut [0; HEAD_BYTES_MAX]), members, &sessions.0, &state.0].concat()
 });
 
 impl Transfer {
@@ -254,8 +255,11 @@ fn mislead(replica: &mut Node, id: SnapshotId, content: &[u8], part: &Part) {
 /// one way to write a number.
 fn check_head(content: &[u8]) {
     let Ok(head) = Head::decode(content) else { return };
-    assert_eq!(head.encode(), content[..HEAD_BYTES]);
-    let members = content.get(HEAD_BYTES..HEAD_BYTES + head.configuration_bytes as usize).unwrap_or_default();
+    let mut buffer = [0; HEAD_BYTES_MAX];
+    let encoded = head.encode(&mut buffer);
+    assert_eq!(encoded, &content[..encoded.len()]);
+    let end = encoded.len() + head.configuration_bytes as usize;
+    let members = content.get(encoded.len()..end).unwrap_or_default();
     if let Ok(configuration) = Configuration::decode(members) {
         let mut buffer = [0; CONFIGURATION_BYTES_MAX];
         let encoded = configuration.encode(&mut buffer).expect("the buffer holds every configuration");

@@ -9,7 +9,7 @@ use raft_core::message::{Body, ForwardTicket, Message, ReadTicket, Rejection, Ro
 use raft_core::raft::event::Expulsion;
 use raft_core::session::limits::SessionLimits;
 use raft_core::session::operation::Operation;
-use raft_core::snapshot::{HEAD_BYTES, Head};
+use raft_core::snapshot::{HEAD_BYTES, HEAD_BYTES_MAX, Head};
 use raft_core::storage::SnapshotId;
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, Millis, NodeId, Nonce, Term};
 use raft_core::wire::Bytes;
@@ -269,8 +269,9 @@ impl Taken {
             configuration: self.configuration.of(marks),
             configuration_bytes: u32::try_from(members.len()).unwrap_or(0),
             session_bytes: self.session_bytes.of(marks),
+            check: None,
         };
-        let mut content = [head.encode().as_slice(), &members, &vec![5; usize::from(self.rest)]].concat();
+        let mut content = [head.encode(&mut [0; HEAD_BYTES_MAX]), &members, &vec![5; usize::from(self.rest)]].concat();
         if let Lie::Content(at) = self.lie {
             content[usize::from(at) % HEAD_BYTES] ^= 1;
         }

@@ -191,7 +191,9 @@ where
         }
         self.core.restore(observer)?;
         let applied_all = self.core.apply(observer)?;
-        self.compare(now);
+        if let Some(check) = self.compare(now) {
+            observer.event(now, Event::Diverged { check });
+        }
         self.core.keep_log_short()?;
         self.send()?;
         while let Some((at, event)) = self.core.raft.event() {

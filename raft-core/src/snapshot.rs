@@ -5,10 +5,11 @@
 //! | bytes | what |
 //! |--:|---|
 //! | 4 | `RSNP` |
-//! | 4 | version: 1 |
+//! | 4 | version: 1, or 2 if the last order to compare replicas is told |
 //! | 8, 8 | term and index of the configuration |
 //! | 4 | length of the configuration |
 //! | 8 | length of the session table; 0 for a witness, which has none |
+//! | 8, 8, 8 | in version 2: term and index of the last order to compare, and the digest at it |
 //! | … | the configuration: the payload of its entry |
 //! | … | the session table, as [`crate::session::encode`] writes it |
 //! | … | the state of the machine, to the end |
@@ -22,11 +23,15 @@ use crate::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Configuration
 use crate::storage::{ReadError, Storage};
 use crate::types::{EntryId, Index, Term};
 
-/// The bytes before the configuration.
+/// The bytes before the configuration, at least and at most.
 pub const HEAD_BYTES: usize = 36;
+/// As [`HEAD_BYTES`].
+pub const HEAD_BYTES_MAX: usize = HEAD_BYTES + 24;
 
 const MAGIC: [u8; 4] = *b"RSNP";
 const VERSION: u32 = 1;
+/// The version in which the last order to compare is told.
+const VERSION_WITH_CHECK: u32 = 2;
 
 /// What stands before the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,28 +42,39 @@ pub struct Head {
     pub configuration_bytes: u32,
     /// The length of the session table.
     pub session_bytes: u64,
+    /// The last order to compare replicas that the state has seen, and the digest that it had then:
+    /// what is restored from the snapshot finds in the log whether it was the right one.
+    pub check: Option<(EntryId, u64)>,
 }
 
 impl Head {
-    /// The bytes.
-    #[must_use]
-    pub fn encode(&self) -> [u8; HEAD_BYTES] {
-        let mut bytes = [0; HEAD_BYTES];
-        let fields: [&[u8]; 6] = [
+    /// The bytes, in `buffer`.
+    pub fn encode<'b>(&self, buffer: &'b mut [u8; HEAD_BYTES_MAX]) -> &'b [u8] {
+        let version = if self.check.is_some() { VERSION_WITH_CHECK } else { VERSION };
+        let (check, digest) = self.check.unwrap_or((EntryId::ZERO, 0));
+        let fields: [&[u8]; 9] = [
             &MAGIC,
-            &VERSION.to_le_bytes(),
+            &version.to_le_bytes(),
             &self.configuration.term.0.to_le_bytes(),
             &self.configuration.index.0.to_le_bytes(),
             &self.configuration_bytes.to_le_bytes(),
             &self.session_bytes.to_le_bytes(),
+            &check.term.0.to_le_bytes(),
+            &check.index.0.to_le_bytes(),
+            &digest.to_le_bytes(),
         ];
-        let mut rest: &mut [u8] = &mut bytes;
+        let mut rest: &mut [u8] = buffer;
         for field in fields {
             let (place, behind) = rest.split_at_mut(field.len());
             place.copy_from_slice(field);
             rest = behind;
         }
-        bytes
+        buffer.split_at(self.bytes()).0
+    }
+
+    /// How many bytes it has.
+    fn bytes(&self) -> usize {
+        if self.check.is_some() { HEAD_BYTES_MAX } else { HEAD_BYTES }
     }
 
     /// Reads the beginning of a snapshot.
@@ -72,23 +88,32 @@ impl Head {
         if magic != MAGIC {
             return Err(SnapshotError::Damaged);
         }
-        if version != VERSION {
+        if version != VERSION && version != VERSION_WITH_CHECK {
             return Err(SnapshotError::Version { version });
         }
-        let term = Term(u64::from_le_bytes(take(&mut rest)?));
-        let index = Index(u64::from_le_bytes(take(&mut rest)?));
+        let configuration = take_id(&mut rest)?;
         let configuration_bytes = u32::from_le_bytes(take(&mut rest)?);
         let session_bytes = u64::from_le_bytes(take(&mut rest)?);
         if configuration_bytes as usize > CONFIGURATION_BYTES_MAX {
             return Err(SnapshotError::Damaged);
         }
-        Ok(Head { configuration: EntryId::new(term, index), configuration_bytes, session_bytes })
+        let check = match version {
+            VERSION_WITH_CHECK => Some((take_id(&mut rest)?, u64::from_le_bytes(take(&mut rest)?))),
+            _ => None,
+        };
+        Ok(Head { configuration, configuration_bytes, session_bytes, check })
+    }
+
+    /// Where the configuration begins.
+    #[must_use]
+    pub fn configuration_at(&self) -> u64 {
+        self.bytes() as u64
     }
 
     /// Where the session table begins.
     #[must_use]
     pub fn sessions_at(&self) -> u64 {
-        HEAD_BYTES as u64 + u64::from(self.configuration_bytes)
+        self.configuration_at() + u64::from(self.configuration_bytes)
     }
 
     /// Where the state of the machine begins.
@@ -102,6 +127,11 @@ fn take<const COUNT: usize>(rest: &mut &[u8]) -> Result<[u8; COUNT], SnapshotErr
     let (taken, behind) = rest.split_first_chunk().ok_or(SnapshotError::Damaged)?;
     *rest = behind;
     Ok(*taken)
+}
+
+fn take_id(rest: &mut &[u8]) -> Result<EntryId, SnapshotError> {
+    let term = Term(u64::from_le_bytes(take(rest)?));
+    Ok(EntryId::new(term, Index(u64::from_le_bytes(take(rest)?))))
 }
 
 /// Which of a storage's snapshots is read.
@@ -118,8 +148,8 @@ pub enum Which {
 /// # Errors
 /// [`OpenError`]: it is not valid, or could not be read.
 pub fn open<S: Storage>(storage: &mut S, which: Which) -> Result<(Head, Configuration), OpenError<S::Error>> {
-    let head = Head::decode(read(storage, which, 0, HEAD_BYTES)?)?;
-    let bytes = read(storage, which, HEAD_BYTES as u64, head.configuration_bytes as usize)?;
+    let head = Head::decode(read(storage, which, 0, HEAD_BYTES_MAX)?)?;
+    let bytes = read(storage, which, head.configuration_at(), head.configuration_bytes as usize)?;
     let configuration = Configuration::decode(bytes).map_err(SnapshotError::Configuration)?;
     Ok((head, configuration))
 }
@@ -139,7 +169,7 @@ pub enum SnapshotError {
     #[error("the bytes are no snapshot, or a damaged one")]
     Damaged,
     /// They are one of another version.
-    #[error("the snapshot has format {version}, and this program reads format {VERSION}; upgrade it")]
+    #[error("the snapshot has format {version}, and this program reads formats up to {VERSION_WITH_CHECK}; upgrade it")]
     Version {
         /// The version found.
         version: u32,
@@ -168,22 +198,29 @@ mod tests {
     #[test]
     fn a_head_reads_back_and_every_cut_is_found() {
         let configuration = EntryId::new(Term(3), Index(4));
-        let head = Head { configuration, configuration_bytes: 50, session_bytes: 70 };
-        let bytes = head.encode();
-        assert_eq!(Head::decode(&bytes), Ok(head));
+        let head = Head { configuration, configuration_bytes: 50, session_bytes: 70, check: None };
+        let checked = Head { check: Some((EntryId::new(Term(2), Index(9)), 77)), ..head };
         assert_eq!((head.sessions_at(), head.state_at()), (86, 156));
-        for length in 0..HEAD_BYTES {
-            assert_eq!(Head::decode(&bytes[..length]), Err(SnapshotError::Damaged));
+        assert_eq!((checked.configuration_at(), checked.sessions_at(), checked.state_at()), (60, 110, 180));
+        let mut buffer = [0; HEAD_BYTES_MAX];
+        for head in [checked, head] {
+            let bytes = head.encode(&mut buffer);
+            assert_eq!(Head::decode(bytes), Ok(head));
+            assert_eq!(bytes.len() as u64, head.configuration_at());
+            for length in 0..bytes.len() {
+                assert_eq!(Head::decode(&bytes[..length]), Err(SnapshotError::Damaged));
+            }
         }
+        let bytes = buffer;
         let mut newer = bytes;
-        newer[4] = 2;
-        assert_eq!(Head::decode(&newer), Err(SnapshotError::Version { version: 2 }));
+        newer[4] = 3;
+        assert_eq!(Head::decode(&newer), Err(SnapshotError::Version { version: 3 }));
         let mut foreign = bytes;
         foreign[0] = b'X';
         assert_eq!(Head::decode(&foreign), Err(SnapshotError::Damaged));
         let long = Head { configuration_bytes: u32::MAX, ..head };
-        assert_eq!(Head::decode(&long.encode()), Err(SnapshotError::Damaged));
+        assert_eq!(Head::decode(long.encode(&mut buffer)), Err(SnapshotError::Damaged));
         let longest = Head { configuration_bytes: u32::try_from(CONFIGURATION_BYTES_MAX).unwrap(), ..head };
-        assert_eq!(Head::decode(&longest.encode()), Ok(longest));
+        assert_eq!(Head::decode(longest.encode(&mut buffer)), Ok(longest));
     }
 }

@@ -118,6 +118,45 @@ fn nothing_is_left_for_later() {
     }
 }
 
+fn starts_with_digit(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// The known bugs are numbered from 1 to this.
+const KNOWN_BUGS: u32 = 63;
+
+/// The numbers in parentheses, "(3)" and "(3, 41)", below that heading of a document.
+fn numbers_below(heading: &str, document: &str) -> Vec<u32> {
+    let section = document.split(heading).nth(1).unwrap().split("\n## ").next().unwrap();
+    let lists = section.split('(').skip(1).filter_map(|rest| rest.split(')').next());
+    let numbers =
+        lists.filter_map(|list| list.split(", ").map(|number| number.parse().ok()).collect::<Option<Vec<_>>>());
+    numbers.flatten().collect()
+}
+
+#[test]
+fn every_known_bug_has_a_test_or_a_reason() {
+    let document = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let reasons = numbers_below("\n## What went wrong in other Rafts, and cannot here\n", &document);
+    let texts: Vec<String> = sources(&root())
+        .into_iter()
+        .filter(|(path, text)| !path.ends_with("tidy.rs") && (is_test(path) || text.contains("#[cfg(test)]")))
+        .map(|(_, text)| text)
+        .collect();
+    // Each has a name of its own, so that a search for a number finds all that is about it.
+    let tested = |number: u32| {
+        let name = format!("known_bug_{number:02}");
+        let goes_on = |rest: &str| rest.starts_with(|next: char| next == '_' || next.is_ascii_lowercase());
+        texts.iter().any(|text| text.split(&name).skip(1).any(goes_on))
+    };
+    let neither: Vec<u32> = (1..=KNOWN_BUGS).filter(|&number| !tested(number) && !reasons.contains(&number)).collect();
+    assert!(neither.is_empty(), "neither a test nor a reason: {neither:?}");
+    assert!(reasons.iter().all(|number| (1..=KNOWN_BUGS).contains(number)), "{reasons:?}");
+    let two = |rest: &str| rest.get(2..).and_then(|rest| rest.strip_prefix("_and_")).is_some_and(starts_with_digit);
+    let several = texts.iter().any(|text| text.split("known_bug_").skip(1).any(two));
+    assert!(!several, "one name for each number");
+}
+
 #[test]
 fn there_is_a_script_for_each_rule() {
     let scripts = fs::read_dir(root().join("raft-core/tests/scripts")).unwrap().count();

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
+use crate::met::Met;
 use crate::properties;
 use crate::seen::{EVENTS, Event};
 use crate::setup::Setup;
@@ -14,7 +16,7 @@ use crate::space::Space;
 use crate::world::{Action, Run, World};
 
 /// How long to explore.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Effort {
     /// Follow the ways on from so many states at most, the nearest ones.
     pub states_max: u64,
@@ -22,6 +24,8 @@ pub struct Effort {
     pub threads: usize,
     /// Until this property is found violated, rather than any.
     pub until: Option<&'static str>,
+    /// The states met in other spaces, to which those of this one are added.
+    pub met: Arc<Met>,
 }
 
 /// What was found.
@@ -31,6 +35,8 @@ pub struct Report {
     pub space: &'static str,
     /// States looked at, all of them different.
     pub states: u64,
+    /// Those of them that were not met in another space before.
+    pub new: u64,
     /// Ways from one state to another that were tried.
     pub transitions: u64,
     /// Steps to the farthest state.
@@ -50,6 +56,8 @@ struct Walk {
     run: Run,
     states_max: u64,
     left: AtomicU64,
+    met: Arc<Met>,
+    new: AtomicU64,
     /// What was found is gone through once more, to be told.
     again: AtomicBool,
 }
@@ -67,8 +75,13 @@ impl Model for Walk {
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         // The states that are waiting then are still looked at, but lead no further.
         let far = self.left.fetch_add(1, Ordering::Relaxed) >= self.states_max;
-        if !far || self.again.load(Ordering::Relaxed) {
+        let again = self.again.load(Ordering::Relaxed);
+        if !far || again {
             world.actions(&self.run.space.limits, actions);
+        }
+        // Each state comes by here once.
+        if !again && self.met.note(world) {
+            self.new.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -96,6 +109,8 @@ pub fn explore(space: &Space, effort: &Effort) -> Report {
         run: Run::new(space),
         states_max: effort.states_max,
         left: AtomicU64::new(0),
+        met: Arc::clone(&effort.met),
+        new: AtomicU64::new(0),
         again: AtomicBool::new(false),
     };
     let finish = match effort.until {
@@ -111,6 +126,7 @@ pub fn explore(space: &Space, effort: &Effort) -> Report {
     Report {
         space: space.name,
         states: checker.unique_state_count() as u64,
+        new: walk.new.load(Ordering::Relaxed),
         transitions: checker.state_count() as u64,
         depth: checker.max_depth(),
         complete: violations.is_empty() && walk.left.load(Ordering::Relaxed) <= effort.states_max,
@@ -131,9 +147,12 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let extent = if self.complete { "all there are" } else { "the nearest" };
-        let Report { space, states, transitions, depth, .. } = self;
+        let Report { space, states, new, transitions, depth, .. } = self;
         let seconds = self.took.as_secs();
-        write!(formatter, "{space:<14} {states:>9} states ({extent}), {transitions:>10} transitions, ")?;
+        write!(
+            formatter,
+            "{space:<16} {states:>9} states ({extent}), {new:>9} of them new, {transitions:>10} transitions, "
+        )?;
         write!(formatter, "depth {depth:>2}, {seconds:>3} s; seen:")?;
         for (event, times) in self.seen.iter().filter(|(_, times)| *times > 0) {
             write!(formatter, " {event:?} {times}")?;

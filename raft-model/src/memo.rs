@@ -23,7 +23,7 @@ pub(crate) struct Memo {
 
 /// The keys are hashes already.
 #[derive(Default)]
-struct Same(u64);
+pub(crate) struct Same(u64);
 
 impl Hasher for Same {
     fn finish(&self) -> u64 {

@@ -28,10 +28,12 @@ pub enum Event {
     Changed,
     /// A follower went back to the members of before, since their change was dropped.
     ChangeDropped,
+    /// A crash lost a change of the members, and the node began again with those of before.
+    ChangeLost,
 }
 
 /// All of them.
-pub const EVENTS: [Event; 9] = [
+pub const EVENTS: [Event; 10] = [
     Event::Elected,
     Event::Committed,
     Event::EarlierTermCommitted,
@@ -41,6 +43,7 @@ pub const EVENTS: [Event; 9] = [
     Event::Joint,
     Event::Changed,
     Event::ChangeDropped,
+    Event::ChangeLost,
 ];
 
 /// How often each was seen.

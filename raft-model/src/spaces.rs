@@ -160,6 +160,21 @@ fn members() -> Vec<Space> {
             ..space("replace", "of two voters one makes room for a learner")
         },
         Space {
+            limits: Limits { entries: 5, change: keep_one, saves: Saves::Apart, crashes: 1, ..LIMITS },
+            reaches: &[Event::Elected, Event::Joint, Event::Changed, Event::ChangeDropped, Event::ChangeLost],
+            start: changing,
+            ..space(
+                "changing crash",
+                "two of three voters are removed; a crash loses what was not saved, or a part of it",
+            )
+        },
+        Space {
+            limits: Limits { entries: 5, changes: 1, change: keep_one, repeats: 1, stale_messages: true, ..LIMITS },
+            reaches: &[Event::Elected, Event::Joint, Event::Changed, Event::ChangeDropped, Event::Repeated],
+            start: elected,
+            ..space("changing repeats", "two of three voters are removed; a message arrives twice, however late")
+        },
+        Space {
             limits: Limits { terms: 2, entries: 5, changes: 1, change: join, heartbeats: 1, ..LIMITS },
             configuration: || voters(ClusterId(1), 2).expect("two voters are a configuration"),
             join: &[3],
@@ -214,6 +229,12 @@ fn elected(setup: &mut Setup) {
     setup.talk(1, 2);
     setup.talk(1, 3);
     setup.lose();
+}
+
+/// And node 1 has appended a change of the members.
+fn changing(setup: &mut Setup) {
+    elected(setup);
+    setup.change(1);
 }
 
 /// And node 3, whose log was empty, has been added and has got all of it.

@@ -77,8 +77,7 @@ pub(crate) struct World {
 
 impl Hash for World {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.nodes.iter().for_each(|node| node.fingerprint().hash(hasher));
-        (&self.network, self.history.fingerprint(), self.spent, &self.refused, &self.panicked).hash(hasher);
+        (self.happened(), self.spent).hash(hasher);
     }
 }
 
@@ -110,6 +109,12 @@ impl World {
             refused: None,
             panicked: None,
         }
+    }
+
+    /// What it is, but for how much more may happen in its space.
+    pub(crate) fn happened(&self) -> impl Hash {
+        let nodes = self.nodes.each_ref().map(|node| node.fingerprint());
+        (nodes, &self.network, self.history.fingerprint(), &self.refused, &self.panicked)
     }
 
     pub(crate) fn nodes(&self) -> &[Arc<Node>; NODES] {
@@ -325,6 +330,9 @@ impl World {
         }
         self.spent.crashes += 1;
         let node = before.restart(&run.space.limits, &run.configuration, kept);
+        if node.raft().configuration_entry() < before.raft().configuration_entry() {
+            run.seen.note(Event::ChangeLost);
+        }
         self.put(run.memo.once(Arc::new(node)));
         self.lose_stale(&run.space.limits);
     }

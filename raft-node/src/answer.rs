@@ -75,6 +75,7 @@ impl<N: Network, O: Observer> Observer for Answering<'_, N, O> {
         self.told.event(at, event);
         match event {
             Event::Expelled { .. }
+            | Event::Diverged { .. }
             | Event::PeerForgot { .. }
             | Event::SnapshotRefused { .. }
             | Event::DiskStalled { .. }

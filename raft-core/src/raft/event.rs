@@ -117,6 +117,12 @@ pub enum Event {
         /// What it has now, at most.
         has: Index,
     },
+    /// Replicas have told different digests of one moment, and this leader has written down what more
+    /// than half of them have: those with another one stop themselves.
+    Diverged {
+        /// The order to compare.
+        check: EntryId,
+    },
     /// This node takes part in nothing any more.
     Expelled {
         /// Why.

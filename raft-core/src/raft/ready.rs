@@ -267,3 +267,41 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok(Some(envelope.says(Body::Append { previous, commit, round, entries })))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::ReadTicket;
+
+    /// Reads that wait up to this are asked about together, and no later ones are put before them.
+    #[test]
+    fn a_follower_asks_once_and_again_when_the_answer_was_reached_or_has_not_come() {
+        let node = |number| NodeId::new(number).unwrap();
+        let envelope = Envelope { from: node(2), to: node(1), term: Term(3) };
+        let asks = |wanted, asked: Option<(u64, u64)>, confirmed: Option<(u64, u64)>, ask_before| {
+            let mut following = Following::new(node(1), Instant(0));
+            following.read_wanted = Some(ReadTicket(wanted));
+            following.read_asked = asked.map(|(ticket, at)| (ReadTicket(ticket), Instant(at)));
+            following.read_confirmed = confirmed.map(|(ticket, index)| (ReadTicket(ticket), Index(index)));
+            let applied = Index(7);
+            let told = tell_leader(&mut following, envelope, Index(9), applied, Instant(50), Instant(ask_before));
+            match told.map(|message| message.body) {
+                Some(Body::ReadRequest { ticket }) => {
+                    assert_eq!((ticket, following.read_asked), (ReadTicket(wanted), Some((ticket, Instant(50)))));
+                    true
+                }
+                None => false,
+                Some(other) => panic!("{other:?}"),
+            }
+        };
+        assert!(asks(5, None, None, 10));
+        assert!(!asks(5, Some((5, 11)), None, 10), "it is under way");
+        assert!(asks(5, Some((5, 10)), None, 10), "it is lost by now");
+        assert!(asks(5, Some((5, 9)), None, 10), "it is lost by now");
+        assert!(!asks(6, Some((5, 11)), Some((4, 1)), 10), "one at a time");
+        assert!(asks(6, Some((5, 11)), Some((5, 7)), 10), "the last answer has been reached");
+        assert!(!asks(6, Some((5, 11)), Some((5, 8)), 10), "it has not: those that wait for it come first");
+        assert!(!asks(6, Some((5, 9)), Some((5, 8)), 10), "however long it takes");
+        assert!(asks(6, Some((5, 9)), Some((4, 7)), 10), "it was lost, and another is wanted since");
+    }
+}

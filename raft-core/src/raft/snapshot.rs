@@ -8,7 +8,7 @@ use crate::raft::progress::ProgressState;
 use crate::raft::ready::Envelope;
 use crate::raft::role::Role;
 use crate::raft::{Raft, StepError};
-use crate::snapshot::{HEAD_BYTES, Head};
+use crate::snapshot::{HEAD_BYTES_MAX, Head};
 use crate::storage::{ReadError, SnapshotId, Storage};
 use crate::types::{EntryId, NodeId};
 use crate::wire::Bytes;
@@ -35,10 +35,10 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             Err(ReadError::Missing(_)) => Ok(None),
             Err(ReadError::Failed(error)) => Err(error),
         };
-        let Some((Some(head), _)) = read(self.storage.read_snapshot(0, HEAD_BYTES))? else { return Ok(None) };
-        let bytes = HEAD_BYTES + head.configuration_bytes as usize;
-        let beginning = read(self.storage.read_snapshot(0, bytes))?;
-        Ok(beginning.map(|(_, checksum)| SnapshotId { bytes: bytes as u64, checksum, ..latest }))
+        let Some((Some(head), _)) = read(self.storage.read_snapshot(0, HEAD_BYTES_MAX))? else { return Ok(None) };
+        let bytes = head.sessions_at();
+        let beginning = read(self.storage.read_snapshot(0, usize::try_from(bytes).unwrap_or(usize::MAX)))?;
+        Ok(beginning.map(|(_, checksum)| SnapshotId { bytes, checksum, ..latest }))
     }
 
     /// The next part for the follower at `position`, if it may be sent; an empty one if it must be

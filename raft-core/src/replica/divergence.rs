@@ -2,7 +2,8 @@
 //! replicas part from each other without a sign. So leaders write into the log, now and then, the
 //! order to compare; each replica takes the digest of sessions and state as it applies that entry,
 //! and tells the leader. If one differs, the leader writes down what the majority has, and whoever
-//! finds in the log that it has something else stops itself.
+//! finds in the log that it has something else stops itself. A snapshot holds the digest too, so
+//! that whatever begins with the state in it finds that out as well.
 
 use heapless::Vec;
 
@@ -46,7 +47,7 @@ impl<const NODES: usize> Checks<NODES> {
     ) -> Result<(), PollError<E>> {
         match entry.header.kind {
             EntryKind::Check => {
-                let digest = machine.digest().rotate_left(17) ^ u64::from(sessions.digest());
+                let digest = mixed(machine.digest(), sessions.digest());
                 let id = entry.header.id();
                 *self = Checks { own: Some((id, digest)), last: id.index, ..Checks::default() };
             }
@@ -63,9 +64,15 @@ impl<const NODES: usize> Checks<NODES> {
         Ok(())
     }
 
-    /// Sessions and state are those of a snapshot now.
-    pub(super) fn restored(&mut self, through: EntryId) {
-        *self = Checks { last: through.index, ..Checks::default() };
+    /// The latest order to compare that sessions and state have seen, and their digest then.
+    pub(super) fn own(&self) -> Option<(EntryId, u64)> {
+        self.own
+    }
+
+    /// Sessions and state are those of a snapshot now, which had that digest at the latest order to
+    /// compare before it.
+    pub(super) fn restored(&mut self, through: EntryId, own: Option<(EntryId, u64)>) {
+        *self = Checks { own, last: through.index, ..Checks::default() };
     }
 
     /// Another replica has told its digest.
@@ -84,6 +91,11 @@ impl<const NODES: usize> Checks<NODES> {
         let majority = all().find(|digest| all().filter(|other| other == digest).count() > replicas / 2)?;
         all().any(|digest| digest != majority).then_some((check, majority))
     }
+}
+
+/// One digest of both. The rotation keeps equal halves from cancelling each other.
+fn mixed(state: u64, sessions: u32) -> u64 {
+    state.rotate_left(17) ^ u64::from(sessions)
 }
 
 fn write_verdict(check: EntryId, digest: u64) -> [u8; VERDICT_BYTES] {
@@ -111,26 +123,19 @@ where
     X: SessionMemory,
 {
     /// Tells the leader this replica's digest; or, leading, has replicas compared, and writes down
-    /// what came of it.
-    pub(super) fn compare(&mut self, now: Instant) {
+    /// what came of it. Gives the order to compare at which replicas differ, once it has done so.
+    pub(super) fn compare(&mut self, now: Instant) -> Option<EntryId> {
         let core = &mut self.core;
         if core.config.check_after_entries == 0 || core.stripped {
-            return;
+            return None;
         }
-        let (id, term) = (core.raft.id(), core.raft.term());
         if core.raft.role() != RoleName::Leader {
-            if let (Some((check, digest)), Some(leader)) = (core.checks.own, core.raft.leader())
-                && core.checks.told != Some(term)
-                && self.transport.room(leader).is_some()
-            {
-                core.checks.told = Some(term);
-                self.transport.send(&Message { from: id, to: leader, term, body: Body::Digest { check, digest } });
-            }
-            return;
+            self.tell_digest();
+            return None;
         }
         let applied = core.raft.last_applied();
         if core.raft.term_start().is_none_or(|start| applied < start) {
-            return;
+            return None;
         }
         let has_state = |member: &&Member| {
             !member.is_leaving() && !matches!(member.suffrage, Suffrage::Witness | Suffrage::JoiningWitness)
@@ -139,15 +144,30 @@ where
         // Refused, it is proposed again at the next poll.
         if let Some((check, digest)) = core.checks.verdict(replicas) {
             let payload = write_verdict(check, digest);
-            if let Ok((_, ready)) = core.raft.propose(now, EntryKind::Verdict, &[&payload]) {
-                ready.later();
-                core.checks.decided = true;
-            }
-        } else if applied.since(core.checks.last) >= core.config.check_after_entries
+            let (_, ready) = core.raft.propose(now, EntryKind::Verdict, &[&payload]).ok()?;
+            ready.later();
+            core.checks.decided = true;
+            return Some(check);
+        }
+        if applied.since(core.checks.last) >= core.config.check_after_entries
             && let Ok((check, ready)) = core.raft.propose(now, EntryKind::Check, &[])
         {
             ready.later();
             core.checks.last = check.index;
+        }
+        None
+    }
+
+    /// Tells the leader the digest, once in its term.
+    fn tell_digest(&mut self) {
+        let core = &mut self.core;
+        let (id, term) = (core.raft.id(), core.raft.term());
+        if let (Some((check, digest)), Some(leader)) = (core.checks.own, core.raft.leader())
+            && core.checks.told != Some(term)
+            && self.transport.room(leader).is_some()
+        {
+            core.checks.told = Some(term);
+            self.transport.send(&Message { from: id, to: leader, term, body: Body::Digest { check, digest } });
         }
     }
 }
@@ -175,6 +195,16 @@ mod tests {
         assert_eq!(verdict(8, &[(2, 7), (3, 7)]), Some(7), "also against the leader itself");
         assert_eq!(verdict(7, &[(2, 8), (2, 8)]), None, "each has one voice");
         assert_eq!(verdict(6, &[(2, 7), (3, 8)]), None, "all differ");
+    }
+
+    #[test]
+    fn no_bit_of_state_and_sessions_is_lost_on_the_digest() {
+        for (state, sessions) in [(0, 0), (u64::MAX, u32::MAX), (0x0123_4567_89ab_cdef, 0x7654_3210)] {
+            let all = mixed(state, sessions);
+            assert!((0..64).all(|bit| mixed(state ^ (1 << bit), sessions) != all));
+            assert!((0..32).all(|bit| mixed(state, sessions ^ (1 << bit)) != all));
+        }
+        assert_ne!(mixed(7, 7), mixed(8, 8));
     }
 
     #[test]

@@ -6,12 +6,14 @@ use crate::crc::crc32c;
 use crate::machine::{Sink, Source, StateMachine};
 use crate::replica::{Core, Observer, PollError};
 use crate::session::memory::SessionMemory;
-use crate::snapshot::{self, HEAD_BYTES, Head, OpenError, Which};
+use crate::snapshot::{self, HEAD_BYTES_MAX, Head, OpenError, Which};
 use crate::storage::{ReadError, SnapshotId, Storage};
 use crate::types::{ClusterTime, EntryId, Index};
 
 /// The bytes of state that are read at once while it is restored.
 const RESTORE_BYTES: usize = 64 << 10;
+/// What is asked for to read one entry's header: one entry is read whatever its length.
+const ENTRY_BYTES: usize = 1;
 
 /// Writes the draft of a snapshot.
 struct Draft<'a, S> {
@@ -118,10 +120,12 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
             configuration: entry,
             configuration_bytes: u32::try_from(payload.len()).expect("a configuration is short"),
             session_bytes: sessions.0,
+            // A witness has no state that could have had a digest.
+            check: self.checks.own().filter(|_| !self.stripped),
         };
         storage.begin_draft();
         let mut draft = Draft { storage, bytes: 0, checksum: 0, full: false };
-        draft.write(&head.encode());
+        draft.write(head.encode(&mut [0; HEAD_BYTES_MAX]));
         draft.write(payload);
         if !self.stripped {
             self.sessions.encode(&mut draft);
@@ -165,7 +169,7 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
         }
         self.raft.restored().later();
         self.snapshot_made = Index::ZERO;
-        self.checks.restored(snapshot.through);
+        self.checks.restored(snapshot.through, head.check.filter(|_| !self.stripped));
         observer.restored(snapshot);
         Ok(())
     }
@@ -177,7 +181,7 @@ fn entry_at<S: Storage>(storage: &mut S, index: Index) -> Result<Option<(EntryId
     if index <= storage.base().index {
         return Ok(None);
     }
-    let records = storage.read(index, index, HEAD_BYTES).map_err(read_failed)?;
+    let records = storage.read(index, index, ENTRY_BYTES).map_err(read_failed)?;
     Ok(records.iter().next().map(|entry| (entry.header.id(), entry.header.time)))
 }
 

@@ -8,7 +8,7 @@ use raft_core::message::{Body, Round};
 use raft_core::raft::StepError;
 use raft_core::raft::event::SnapshotRefusal;
 use raft_core::session::limits::SessionLimits;
-use raft_core::snapshot::Head;
+use raft_core::snapshot::{HEAD_BYTES_MAX, Head};
 use raft_core::storage::{HardState, SnapshotId, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Term};
 use raft_core::wire::Bytes;
@@ -19,8 +19,8 @@ use crate::{Node, append, bodies, entry, follower, id, records, save, step};
 fn snapshot(through: EntryId, by: EntryId, configuration: &Configuration) -> (SnapshotId, Vec<u8>) {
     let mut buffer = [0; CONFIGURATION_BYTES_MAX];
     let payload = configuration.encode(&mut buffer).unwrap();
-    let head = Head { configuration: by, configuration_bytes: payload.len() as u32, session_bytes: 0 };
-    let bytes = [head.encode().as_slice(), payload, b"state"].concat();
+    let head = Head { configuration: by, configuration_bytes: payload.len() as u32, session_bytes: 0, check: None };
+    let bytes = [head.encode(&mut [0; HEAD_BYTES_MAX]), payload, b"state"].concat();
     let checksum = crc32c(0, &bytes);
     (SnapshotId { through, time: ClusterTime(9), bytes: bytes.len() as u64, checksum }, bytes)
 }

@@ -8,7 +8,7 @@ use raft_core::raft::config::Config;
 use raft_core::raft::event::{Event, Expulsion, SnapshotRefusal};
 use raft_core::raft::{Raft, StepError};
 use raft_core::session::limits::SessionLimits;
-use raft_core::storage::SnapshotId;
+use raft_core::storage::{SnapshotId, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant, Millis, Term};
 use raft_core::wire::Bytes;
 
@@ -204,6 +204,40 @@ fn a_window_is_as_wide_as_it_is_said_to_be() {
             said.iter().map(|said| if let Said::Append { entries, .. } = said { entries.len() } else { 0 }).sum();
         assert_eq!(entries, 1, "{limit}: one was acknowledged, so one follows");
     }
+}
+
+/// The one that was being sent is gone with the newer one: not a part of that is sent under its name, and
+/// the link is not left idle for want of it.
+#[test]
+fn a_newer_snapshot_is_begun_with_the_very_next_message() {
+    let mut node = Lone::of(3);
+    node.lead();
+    node.propose_some(4);
+    node.save();
+    let bytes = [snapshot_bytes(at(1, 1), &voters(ClusterId(1), 3).unwrap()), vec![7; 100]].concat();
+    let snapshot = |node: &mut Lone, through: u64| {
+        node.acknowledge(2, through);
+        node.raft.applied(Index(through)).later();
+        let log = node.raft.storage_mut();
+        log.write_snapshot(at(2, through), ClusterTime(0), &bytes);
+        log.flush().unwrap();
+        log.compact(Index(through));
+        log.flush().unwrap();
+    };
+    let part = |node: &mut Lone| match node.raft.ready().message(id(3), 50).unwrap().map(|message| message.body) {
+        Some(Body::Snapshot { snapshot, offset, data, .. }) => Some((snapshot.through, offset, data.0.len())),
+        Some(other) => panic!("{other:?}"),
+        None => None,
+    };
+    snapshot(&mut node, 5);
+    let nothing = Some(Rejection { previous: Index(1), hint: EntryId::ZERO });
+    let reply = Body::AppendReply { round: Round(1), matched: Index(0), rejected: nothing };
+    node.step(3, 2, reply).unwrap();
+    assert_eq!(part(&mut node), Some((at(2, 5), 0, 50)));
+    assert_eq!(part(&mut node), Some((at(2, 5), 50, 50)));
+    snapshot(&mut node, 6);
+    assert_eq!(part(&mut node), Some((at(2, 6), 0, 50)));
+    assert_eq!(part(&mut node), Some((at(2, 6), 50, 50)));
 }
 
 #[test]

@@ -31,8 +31,9 @@ impl World {
         };
         let mut buffer = [0; CONFIGURATION_BYTES_MAX];
         let payload = configuration.encode(&mut buffer).unwrap();
-        let head = Head { configuration: entry, configuration_bytes: payload.len() as u32, session_bytes: 0 };
-        let bytes = [head.encode().as_slice(), payload, &state].concat();
+        let head =
+            Head { configuration: entry, configuration_bytes: payload.len() as u32, session_bytes: 0, check: None };
+        let bytes = [head.encode(&mut [0; snapshot::HEAD_BYTES_MAX]), payload, &state].concat();
         let header = log.read(applied, applied, 1 << 10).unwrap().iter().next().unwrap().header;
         log.write_snapshot(header.id(), header.time, &bytes);
         log.flush().unwrap();

@@ -18,22 +18,27 @@ macro_rules! scripts {
 scripts! {
     known_bug_02_no_vote_is_asked_for_before_the_own_one_is_durable: "vote_not_before_saved",
     known_bug_05_a_vote_is_given_once_in_a_term_whatever_happens: "one_vote_per_term",
-    known_bug_06_and_07_a_log_with_an_older_last_term_does_not_win: "short_log_cannot_win",
+    known_bug_06_a_candidate_of_a_higher_term_with_an_older_log_is_not_granted: "short_log_cannot_win",
+    known_bug_07_logs_are_compared_by_their_last_term_before_their_length: "short_log_cannot_win",
     known_bug_08_a_compacted_log_is_compared_by_its_last_entry: "compacted_node_leads",
-    known_bug_10_and_21_a_node_alone_leads_in_a_new_term_once: "election_single",
-    known_bug_13_and_15_logs_and_terms_that_differ_elect_somebody: "pre_vote_spreads_a_higher_term",
-    known_bug_14_and_16_the_old_leaders_pre_vote_is_granted: "pre_vote_of_old_leader",
+    known_bug_10_a_node_alone_leads_in_a_new_term: "election_single",
+    known_bug_13_terms_that_differ_elect_somebody: "pre_vote_spreads_a_higher_term",
+    known_bug_14_a_pre_candidate_has_forgotten_the_dead_leader: "pre_vote_of_old_leader",
+    known_bug_15_a_long_log_of_a_low_term_and_a_short_one_of_a_high_term_elect_somebody: "pre_vote_spreads_a_higher_term",
+    known_bug_16_the_old_leaders_pre_vote_is_granted: "pre_vote_of_old_leader",
     known_bug_17_a_node_that_comes_back_disturbs_nobody: "pre_vote_does_not_disturb",
     known_bug_18_a_late_pre_vote_answer_moves_no_leader: "pre_vote_late_answer",
     known_bug_19_a_bridge_helps_to_elect_when_its_leader_has_lost_the_quorum: "check_quorum",
     known_bug_19_a_bridge_itself_is_elected: "bridge_node",
     known_bug_20_who_answers_busy_tells_its_term: "higher_term_in_every_reply",
+    known_bug_21_a_node_alone_is_elected_once: "election_single",
 }
 
 // Commitment and the log.
 scripts! {
     known_bug_22_entries_of_earlier_terms_are_not_committed_by_counting: "figure_8",
-    known_bug_23_and_24_an_old_append_drops_nothing: "old_append_does_not_truncate",
+    known_bug_23_what_was_acknowledged_is_not_rolled_back: "old_append_does_not_truncate",
+    known_bug_24_only_what_contradicts_is_dropped: "old_append_does_not_truncate",
     known_bug_26_a_follower_commits_what_is_known_to_match: "commit_only_what_matches",
     known_bug_27_a_late_save_confirms_no_later_entry: "stale_save_after_truncation",
     known_bug_28_late_answers_take_nothing_back: "reordered_appends",
@@ -43,6 +48,8 @@ scripts! {
     known_bug_38_nothing_is_applied_before_it_is_durable_here: "own_append_counts_when_saved",
     known_bug_39_a_follower_that_answers_again_gets_the_rest: "slow_follower",
     known_bug_39_what_is_committed_makes_room: "busy",
+    known_bug_42_a_log_that_was_cut_and_has_no_room_ends_where_it_was_cut: "full_log_after_conflict",
+    known_bug_42_and_its_members_are_those_of_before: "full_log_after_change_dropped",
 }
 
 // Reads.

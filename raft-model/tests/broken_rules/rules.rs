@@ -12,6 +12,8 @@ pub(crate) struct Rule {
     pub(crate) breaks: &'static [(&'static str, &'static str, &'static str)],
     /// The space in which it is found out.
     pub(crate) space: &'static str,
+    /// What falls with it, and must be found: [`NO_PANIC`] only where an assertion of the core is
+    /// there before anything worse can happen.
     pub(crate) violates: &'static str,
 }
 
@@ -31,6 +33,16 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "an append is taken whatever the entry before it is",
         breaks: &[("raft/follower.rs", "term == previous.term", "true")],
+        space: "two logs",
+        violates: LOG_MATCHING,
+    },
+    Rule {
+        name: "of the entries in an append only the last is compared with those that are there",
+        breaks: &[(
+            "raft/follower.rs",
+            "term == header.term",
+            "header.term == term || header.index < entries.last().index",
+        )],
         space: "two logs",
         violates: LOG_MATCHING,
     },
@@ -61,6 +73,27 @@ pub(crate) const RULES: &[Rule] = &[
         breaks: &[("raft/follower.rs", "commit.min(known_to_match)", "commit.min(self.storage.last().index)")],
         space: "two logs",
         violates: STATE_MACHINE_SAFETY,
+    },
+    Rule {
+        name: "entries that contradict the leader's are kept",
+        breaks: &[("raft/follower.rs", "term == header.term", "true")],
+        space: "two logs",
+        violates: STATE_MACHINE_SAFETY,
+    },
+    Rule {
+        name: "entries behind those of an append are dropped",
+        breaks: &[(
+            "raft/follower.rs",
+            "Ok(matched)",
+            "{
+                if self.storage.last().index > matched {
+                    self.drop_from(EntryId::new(self.term(), matched.next()))?;
+                }
+                Result::Ok(matched)
+            }",
+        )],
+        space: "pipeline",
+        violates: LEADER_COMPLETENESS,
     },
     Rule {
         name: "an acknowledgement covers entries that are not durable",
@@ -103,6 +136,12 @@ pub(crate) const RULES: &[Rule] = &[
             "self.commit < leader.term_start",
         )],
         space: "busy shrink",
+        violates: LEADER_COMPLETENESS,
+    },
+    Rule {
+        name: "a node that starts again has the members of the first entry",
+        breaks: &[("raft/start.rs", "entry.header.id() > latest.entry", "latest.entry == EntryId::ZERO")],
+        space: "changing crash",
         violates: LEADER_COMPLETENESS,
     },
     Rule {

@@ -1,6 +1,8 @@
 //! The program that looks for what a broken rule leads to. It is built against a copy of the core
 //! in which one rule at a time can be broken: see `main.rs` beside it.
 
+use std::sync::Arc;
+
 use raft_model::explore::{Effort, explore};
 use raft_model::properties::PROPERTIES;
 use raft_model::spaces::spaces;
@@ -14,7 +16,7 @@ fn main() {
     let until = PROPERTIES.into_iter().find(|name| name == property);
     let spaces = spaces();
     let space = spaces.iter().find(|known| known.name == space).expect("there is such a space");
-    let report = explore(space, &Effort { states_max: 3_000_000, threads: 2, until });
+    let report = explore(space, &Effort { states_max: 3_000_000, threads: 2, until, met: Arc::default() });
     for (property, path) in &report.violations {
         println!("{property}\t{} steps, {} states", path.len(), report.states);
         path.iter().for_each(|step| println!("\t{step}"));

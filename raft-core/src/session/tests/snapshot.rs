@@ -154,3 +154,88 @@ fn another_format_is_told_by_its_number() {
     content[0] = 2;
     assert_eq!(bench.table.decode(&sealed(content), bench.index), Err(TableDecodeError::Version { version: 2 }));
 }
+
+/// A session as it stands in the bytes, and of each of its answers: number, index, length if it was kept.
+#[derive(Clone)]
+struct Written {
+    id: u64,
+    renewed: u64,
+    acknowledge: u64,
+    fifo: bool,
+    answers: Vec<(u64, u64, Option<u32>)>,
+}
+
+/// The bytes of a table at that time with these sessions.
+fn written(time: u64, sessions: &[Written]) -> Vec<u8> {
+    // All but time, stamp and number of sessions.
+    let mut bytes = Bench::new(LIMITS).encoded()[..36].to_vec();
+    bytes.extend([time, time].map(u64::to_le_bytes).as_flattened());
+    bytes.extend(u32::try_from(sessions.len()).unwrap().to_le_bytes());
+    for session in sessions {
+        bytes.extend(session.id.to_le_bytes());
+        bytes.extend(7_u128.to_le_bytes());
+        bytes.extend([session.renewed, session.acknowledge].map(u64::to_le_bytes).as_flattened());
+        bytes.push(u8::from(session.fifo));
+        bytes.extend(u16::try_from(session.answers.len()).unwrap().to_le_bytes());
+        for &(number, index, length) in &session.answers {
+            bytes.extend([number, index, 1].map(u64::to_le_bytes).as_flattened());
+            bytes.extend(length.unwrap_or(u32::MAX).to_le_bytes());
+            bytes.extend((0..length.unwrap_or(0)).map(|_| b'a'));
+        }
+    }
+    sealed(bytes)
+}
+
+#[test]
+fn each_bound_of_a_session_and_its_answers_is_kept_to() {
+    const TIME: u64 = 1_000;
+    const THROUGH: Index = Index(50);
+    let decode = |sessions: &[Written]| Bench::new(LIMITS).table.decode(&written(TIME, sessions), THROUGH);
+    let session = Written { id: 11, renewed: 950, acknowledge: 5, fifo: false, answers: Vec::new() };
+    let answers = |fifo, answers: &[(u64, u64, Option<u32>)]| {
+        decode(&[Written { fifo, answers: answers.to_vec(), ..session.clone() }])
+    };
+    assert_eq!(decode(&[session.clone(), Written { id: 12, ..session.clone() }]), Ok(()));
+
+    // Ids go up, and none is that of a later entry; who is there has been renewed within its time.
+    let refused = Err(TableDecodeError::Session { after: SessionId(11) });
+    for id in [10, 11] {
+        assert_eq!(decode(&[session.clone(), Written { id, ..session.clone() }]), refused, "id {id} after 11");
+    }
+    let refused = Err(TableDecodeError::Session { after: SessionId(0) });
+    let ttl = LIMITS.ttl.0;
+    for (what, (within, beyond)) in [
+        ("id", (Written { id: 50, ..session.clone() }, Written { id: 51, ..session.clone() })),
+        ("renewed", (Written { renewed: TIME, ..session.clone() }, Written { renewed: TIME + 1, ..session.clone() })),
+        (
+            "ttl",
+            (
+                Written { renewed: TIME - ttl, ..session.clone() },
+                Written { renewed: TIME - ttl - 1, ..session.clone() },
+            ),
+        ),
+        ("acknowledge", (Written { acknowledge: 1, ..session.clone() }, Written { acknowledge: 0, ..session.clone() })),
+    ] {
+        assert_eq!(decode(&[within]), Ok(()), "{what}");
+        assert_eq!(decode(&[beyond]), refused, "{what}");
+    }
+    let window: Vec<_> = (5..5 + u64::from(LIMITS.window)).map(|number| (number, 12, None)).collect();
+    assert_eq!(answers(true, &window), Ok(()));
+    let more: Vec<_> = window.iter().copied().chain([(9, 12, None)]).collect();
+    assert_eq!(answers(true, &more), refused, "more answers than the window has numbers");
+
+    // Numbers lie within the window and go up, in order and without gaps if that is kept; what was executed was
+    // so after the session was opened; and an answer has room.
+    let refused = Err(TableDecodeError::Answer { session: SessionId(11) });
+    for good in [[(5, 12, Some(8)), (8, 50, None)], [(6, 12, Some(0)), (7, 49, None)]] {
+        assert_eq!(answers(false, &good), Ok(()), "{good:?}");
+        assert_eq!(answers(true, &good), refused, "{good:?} without gaps");
+    }
+    for bad in [(4, 12, None), (9, 12, None), (5, 11, None), (5, 10, None), (5, 51, None), (5, 12, Some(9))] {
+        assert_eq!(answers(false, &[bad]), refused, "{bad:?}");
+        assert_eq!(answers(true, &[bad]), refused, "{bad:?}");
+    }
+    for (one, other) in [(5, 5), (7, 6)] {
+        assert_eq!(answers(false, &[(one, 12, None), (other, 13, None)]), refused, "{other} after {one}");
+    }
+}

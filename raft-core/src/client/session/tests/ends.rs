@@ -147,6 +147,50 @@ fn a_refused_keep_alive_ends_the_session() {
 }
 
 #[test]
+fn a_keep_alive_refused_for_good_ends_the_session_and_one_refused_for_now_does_not() {
+    run(
+        false,
+        "
+        0 submit
+          send open/1
+        0 opened open/1 300 4
+          send 1/1 ack 1
+        1 answered 1/1
+          done 1
+        100 tick
+          send keep-alive/1 ack 2
+        110 not keep-alive/1 Busy
+        111 tick
+          send keep-alive/2 ack 2
+        112 not keep-alive/2 WrongSecret
+          over: Refused(Refused(WrongSecret))
+        ",
+    );
+}
+
+#[test]
+fn closing_goes_on_while_it_is_refused_for_now_and_ends_when_it_is_for_good() {
+    run(
+        false,
+        "
+        0 submit
+          send open/1
+        0 opened open/1 10000 4
+          send 1/1 ack 1
+        1 answered 1/1
+          done 1
+        2 close
+          send close/1
+        3 not close/1 Busy
+        4 tick
+          send close/2
+        5 not close/2 WrongSecret
+          over: Closed
+        ",
+    );
+}
+
+#[test]
 fn a_cluster_that_cannot_open_sessions_ends_it_with_nothing_executed() {
     run(
         false,

@@ -5,196 +5,24 @@
 #![allow(clippy::cast_possible_truncation, reason = "the numbers in these tests are small")]
 
 #[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../common/mod.rs"]
 mod common;
+mod divergence;
+mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use common::DeferredLog;
-use common::parts::{Counter, Link};
 use raft_core::client::protocol::{Consistency, RoleName};
 use raft_core::configuration::change::MemberChange;
-use raft_core::configuration::{Configuration, Lease, Member, Suffrage};
+use raft_core::configuration::{Lease, Suffrage};
 use raft_core::message::{Body, ForwardTicket, Message, ProposeError};
+use raft_core::raft::ReadState;
 use raft_core::raft::config::Config;
 use raft_core::raft::event::Event;
-use raft_core::raft::{ReadState, StepError};
-use raft_core::replica::{Observer, Replica};
-use raft_core::session::limits::SessionLimits;
-use raft_core::session::memory::{FixedMemory, bytes_needed};
-use raft_core::session::operation::{Operation, Outcome};
-use raft_core::storage::{SnapshotId, Storage};
-use raft_core::transport::Transport;
-use raft_core::types::{ClusterId, EntryId, Incarnation, Index, Instant, Millis, NodeId, Nonce, SessionId};
+use raft_core::session::operation::Operation;
+use raft_core::storage::Storage;
+use raft_core::types::{Incarnation, Instant, Millis, Nonce, SessionId};
 use raft_core::wire::Bytes;
 
-const LIMITS: SessionLimits = SessionLimits {
-    sessions: 4,
-    window: 4,
-    answer_bytes: 8,
-    ttl: Millis(10_000),
-    time_step_max: Millis(1_000),
-    evict_idle: None,
-};
-const SESSION_BYTES: usize = bytes_needed(&LIMITS, 8);
-
-/// Links whose handshakes have told which storage each node has.
-#[derive(Default)]
-struct Links {
-    link: Link,
-    met: BTreeMap<u64, Incarnation>,
-    configured: Vec<Vec<u64>>,
-}
-
-impl Transport for Links {
-    fn receive(&mut self) -> Option<Message<'_>> {
-        self.link.receive()
-    }
-
-    fn room(&self, peer: NodeId) -> Option<usize> {
-        self.link.room(peer)
-    }
-
-    fn send(&mut self, message: &Message<'_>) {
-        self.link.send(message);
-    }
-
-    fn flush(&mut self) {}
-
-    fn configure(&mut self, configuration: &Configuration) {
-        self.configured.push(configuration.members().iter().map(|member| member.id.get()).collect());
-    }
-
-    fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
-        self.met.get(&node.get()).copied()
-    }
-}
-
-type Node = Replica<DeferredLog, Links, Counter, FixedMemory<4, SESSION_BYTES>, 5>;
-
-#[derive(Default)]
-struct Told {
-    applied: Vec<EntryId>,
-    opened: Vec<EntryId>,
-    events: Vec<Event>,
-    restored: Vec<SnapshotId>,
-    forwarded: Vec<(ForwardTicket, Result<EntryId, ProposeError>)>,
-}
-
-impl Observer for Told {
-    fn applied(&mut self, entry: EntryId, outcome: Option<Outcome<'_>>) {
-        self.applied.push(entry);
-        if let Some(Outcome::Opened { .. }) = outcome {
-            self.opened.push(entry);
-        }
-    }
-
-    fn forwarded(&mut self, ticket: ForwardTicket, outcome: Result<EntryId, ProposeError>) {
-        self.forwarded.push((ticket, outcome));
-    }
-
-    fn ignored(&mut self, from: NodeId, error: StepError) {
-        panic!("a message of {from} was ignored: {error}");
-    }
-
-    fn event(&mut self, _: Instant, event: Event) {
-        self.events.push(event);
-    }
-
-    fn restored(&mut self, snapshot: SnapshotId) {
-        self.restored.push(snapshot);
-    }
-}
-
-fn id(node: u64) -> NodeId {
-    NodeId::new(node).unwrap()
-}
-
-struct World {
-    nodes: Vec<Node>,
-    told: Vec<Told>,
-    now: u64,
-    config: Config,
-    cut: BTreeSet<u64>,
-}
-
-impl World {
-    fn new(members: &[Suffrage], config: Config) -> World {
-        World::of(members, config, None)
-    }
-
-    fn of(members: &[Suffrage], config: Config, lease: Option<Lease>) -> World {
-        let list = (1..).zip(members).map(|(node, &suffrage)| Member::new(id(node), suffrage, "").unwrap());
-        let configuration = Configuration::new(ClusterId(1), LIMITS, list).unwrap();
-        let configuration = match lease {
-            Some(lease) => configuration.with_lease(lease).unwrap(),
-            None => configuration,
-        };
-        let config = Config { election_timeout: Millis(100), heartbeat_interval: Millis(10), ..config };
-        let mut world = World { nodes: Vec::new(), told: Vec::new(), now: 0, config, cut: BTreeSet::new() };
-        for node in 1..=members.len() as u64 {
-            let log = DeferredLog::new(&configuration);
-            world.start(node, log);
-        }
-        world
-    }
-
-    fn start(&mut self, node: u64, log: DeferredLog) {
-        let config = Config { seed: node, ..self.config };
-        let (links, now) = (Links::default(), Instant(self.now));
-        let replica = Replica::new(id(node), config, log, links, Counter::default(), FixedMemory::new(), now);
-        let replica = replica.unwrap();
-        if let Some(place) = self.nodes.get_mut(node as usize - 1) {
-            *place = replica;
-            self.told[node as usize - 1] = Told::default();
-        } else {
-            self.nodes.push(replica);
-            self.told.push(Told::default());
-        }
-    }
-
-    fn node(&mut self, node: u64) -> &mut Node {
-        &mut self.nodes[node as usize - 1]
-    }
-
-    /// Time passes, a few milliseconds at a time, and messages arrive at once.
-    fn pass(&mut self, millis: u64) {
-        for _ in 0..millis.div_ceil(5) {
-            self.now += 5;
-            for _ in 0..3 {
-                for at in 0..self.nodes.len() {
-                    self.nodes[at].poll(Instant(self.now), &mut self.told[at]).unwrap();
-                    for (to, bytes) in core::mem::take(&mut self.nodes[at].transport_mut().link.sent) {
-                        if !self.cut.contains(&to) && !self.cut.contains(&(at as u64 + 1)) {
-                            self.node(to).transport_mut().link.arrived.push_back(bytes);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn leader(&mut self) -> u64 {
-        for _ in 0..100 {
-            self.pass(10);
-            let leads = |node: &&Node| node.raft().role() == RoleName::Leader && node.raft().commit() > Index(1);
-            if let Some(node) = self.nodes.iter().find(leads) {
-                return node.raft().id().get();
-            }
-        }
-        panic!("nobody leads");
-    }
-
-    fn propose(&mut self, node: u64, operation: &Operation<'_>) -> EntryId {
-        let now = Instant(self.now);
-        self.node(node).propose(now, None, operation).unwrap()
-    }
-
-    fn command(&mut self, node: u64) -> EntryId {
-        self.propose(node, &Operation::Plain { command: Bytes(b"x") })
-    }
-}
-
-const THREE: [Suffrage; 3] = [Suffrage::Voter; 3];
+use world::{THREE, Told, World, id};
 
 #[test]
 fn a_session_expires_in_an_idle_cluster_by_one_clock_entry_at_a_time() {
@@ -318,26 +146,6 @@ fn leaders_write_down_which_storage_each_member_has_and_transports_are_told() {
     let follower = leader % 3 + 1;
     let configuration = world.node(leader).configuration().clone();
     assert_eq!(*world.node(follower).configuration(), configuration);
-}
-
-#[test]
-fn replicas_compare_their_states_as_often_as_they_were_told() {
-    let mut world = World::new(&THREE, Config { check_after_entries: 10, ..Config::default() });
-    let leader = world.leader();
-    for _ in 0..40 {
-        world.command(leader);
-        world.pass(10);
-    }
-    let commands = world.node(leader).machine().executed.len();
-    let others = world.told[leader as usize - 1].applied.len() - commands - 2;
-    assert!((3..=4).contains(&others), "{others} orders to compare in 40 entries, and no verdict");
-    let mut never = World::new(&THREE, Config { check_after_entries: 0, ..Config::default() });
-    let leader = never.leader();
-    for _ in 0..40 {
-        never.command(leader);
-    }
-    never.pass(100);
-    assert_eq!(never.told[leader as usize - 1].applied.len(), 42);
 }
 
 #[test]
