@@ -127,10 +127,17 @@ fn leadership_is_handed_over_and_snapshots_are_made_on_demand() {
     let (status, problem) = post(&cluster, to, "/v1/leader", &object!({ "to": 9 }));
     assert_eq!((status, problem["type"].as_str().unwrap()), (409, "urn:raft-kv:problem:not-transferred"));
 
-    let status = json(&mut agent().get(cluster.url(leader, "/v1/status")).call().unwrap());
-    let followers = status["followers"].as_array().unwrap();
-    assert_eq!(followers.len(), 2, "{status}");
-    assert!(followers.iter().all(|follower| follower["replication"] == "replicating"), "{status}");
+    // A new leader has heard one follower, or it would not say that it took over.
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let status = json(&mut agent().get(cluster.url(leader, "/v1/status")).call().unwrap());
+        let followers = status["followers"].as_array().unwrap();
+        assert_eq!(followers.len(), 2, "{status}");
+        if followers.iter().all(|follower| follower["replication"] == "replicating") {
+            break;
+        }
+        assert!(Instant::now() < end, "{status}");
+    }
 
     let (status, made) = post(&cluster, 2, "/v1/snapshots", &object!({}));
     assert_eq!(status, 201);
@@ -160,4 +167,93 @@ fn all_nodes_come_back_from_their_snapshots_with_their_members_registered() {
     (1..=3).for_each(|node| cluster.start_node(node));
     cluster.wait_until_ready();
     assert_eq!(cluster.kv(&["incr", "n", "1"]).stdout, b"42\n");
+}
+
+/// A process on a copy of a node's data, at other ports.
+struct Copied {
+    process: Child,
+    log: std::path::PathBuf,
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Copied {
+    /// Copies the data of a node as it is now and starts a second process on it.
+    fn start(cluster: &Cluster, node: usize) -> Copied {
+        let (from, to) = (cluster.data(node), cluster.folder.path().join("copy"));
+        std::fs::create_dir(&to).unwrap();
+        for entry in std::fs::read_dir(&from).unwrap().map(Result::unwrap) {
+            // Whoever copies a directory by hand removes what says that it is in use.
+            if entry.file_name() == "lock" {
+                continue;
+            }
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+        let log = cluster.folder.path().join("copy.log");
+        let mut command = kv();
+        command.arg("serve").arg("--data").arg(&to).args(["--log", "warn", "--id", &node.to_string()]);
+        command.args(["--listen", &format!("127.0.0.1:{}", free_port())]);
+        for peer in 1..=3 {
+            command.args(["--peer", &format!("{peer}=127.0.0.1:{}", cluster.ports[peer - 1])]);
+        }
+        let process = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        Copied { process, log }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+fn copies_refused(cluster: &Cluster, node: usize) -> u64 {
+    let metrics = agent().get(cluster.url(node, "/metrics")).call().unwrap().body_mut().read_to_string().unwrap();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("raft_copies_refused_total "));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_copied_directory_is_refused() {
+    let mut cluster = Cluster::start();
+    let leader = cluster.leader();
+    let (original, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let mut added = 0;
+    let mut add = |cluster: &Cluster| {
+        assert_eq!(cluster.kv(&["incr", "n"]).status.code(), Some(0));
+        added += 1;
+        added
+    };
+    for _ in 0..10 {
+        add(&cluster);
+    }
+    let mut copy = Copied::start(&cluster, original);
+    let end = Instant::now() + PATIENCE;
+    while copies_refused(&cluster, leader) == 0 || copies_refused(&cluster, other) == 0 {
+        add(&cluster);
+        assert!(Instant::now() < end, "nobody notices: {}", copy.said());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(copy.said().contains(&format!("two processes run with the storage of node {original}")), "{}", copy.said());
+    let status = json(&mut agent().get(cluster.url(leader, "/v1/status")).call().unwrap());
+    assert_eq!(status["copied_storage_of"], original, "{status}");
+
+    // The original is killed and started again while the copy goes on trying, and finds its place free.
+    cluster.kill(original);
+    let refused = copies_refused(&cluster, leader);
+    while copies_refused(&cluster, leader) == refused {
+        add(&cluster);
+        assert!(Instant::now() < end + PATIENCE, "the copy is let in: {}", copy.said());
+    }
+    cluster.start_node(original);
+    cluster.wait_until_ready();
+    // Now a majority needs it.
+    cluster.kill(other);
+    let added = add(&cluster);
+    let read = cluster.kv(&["get", "n"]).stdout;
+    assert_eq!(String::from_utf8(read).unwrap(), format!("{added}\n"), "nothing acknowledged is lost");
+    assert!(copy.process.try_wait().unwrap().is_none(), "it still tries: {}", copy.said());
 }

@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kv::command::VALUE_BYTES_MAX;
 use raft_node::Handle;
+use raft_transport_tcp::rivals::CopyAlarm;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -40,6 +41,8 @@ struct App {
     handle: Handle,
     /// Where this node's native protocol is served, for its status.
     listen: String,
+    /// Tells of processes that run with a copy of a member's data.
+    copies: CopyAlarm,
 }
 
 /// A server that runs.
@@ -51,8 +54,8 @@ pub(crate) struct Server {
 
 impl Server {
     /// Begins to serve connections of `listener`.
-    pub(crate) fn start(listener: TcpListener, handle: Handle, listen: String) -> Server {
-        let router = router(Arc::new(App { handle, listen }));
+    pub(crate) fn start(listener: TcpListener, handle: Handle, listen: String, copies: CopyAlarm) -> Server {
+        let router = router(Arc::new(App { handle, listen, copies }));
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(accept(listener, router, stopped));
         Server { stop, accepting }

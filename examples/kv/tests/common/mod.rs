@@ -104,6 +104,13 @@ impl Cluster {
         child.wait().unwrap().code()
     }
 
+    /// Ends a node by SIGKILL.
+    pub(crate) fn kill(&mut self, node: usize) {
+        let mut child = self.nodes[node - 1].take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     pub(crate) fn url(&self, node: usize, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.ports[node + 2])
     }
