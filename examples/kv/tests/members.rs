@@ -5,76 +5,12 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 mod common;
 
-use std::net::TcpListener;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Cluster, PATIENCE, agent, json, kv};
+use common::{Cluster, Joiner, PATIENCE, agent, free_port, json, kv, part, post, wait_for_part};
 use serde_json::{Value, json as object};
-
-/// A fourth node, which joins.
-struct Fourth {
-    process: Child,
-    port: u16,
-}
-
-impl Drop for Fourth {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-impl Fourth {
-    fn start(cluster: &Cluster, port: u16, through: &str) -> Fourth {
-        let data = cluster.folder.path().join("4");
-        let mut command = kv();
-        command.args(["serve", "--id", "4", "--log", "warn", "--join", through]).arg("--data").arg(data);
-        let process = command.args(["--listen", &format!("127.0.0.1:{port}")]).stderr(Stdio::null()).spawn().unwrap();
-        Fourth { process, port }
-    }
-
-    /// Its status, as the command line tells it, once it answers and `wanted` holds.
-    fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let endpoint = format!("127.0.0.1:{}", self.port);
-            let output = kv().args(["status", "--json", "--endpoints", &endpoint]).output().unwrap();
-            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            if wanted(&status["nodes"][0]) {
-                return status["nodes"][0].clone();
-            }
-            assert!(Instant::now() < end, "the fourth node never was as it should be: {status}");
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-/// The part of a member, as node 1 knows it; `null` if it is none.
-fn part(cluster: &Cluster, id: u64) -> Value {
-    let members = json(&mut agent().get(cluster.url(1, "/v1/members")).call().unwrap());
-    let found = members["members"].as_array().unwrap().iter().find(|member| member["id"] == id);
-    found.map_or(Value::Null, |member| member["part"].clone())
-}
-
-fn wait_for_part(cluster: &Cluster, id: u64, wanted: &Value) {
-    let end = Instant::now() + PATIENCE;
-    while part(cluster, id) != *wanted {
-        assert!(Instant::now() < end, "member {id} is never {wanted}: {}", part(cluster, id));
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn post(cluster: &Cluster, node: usize, path: &str, body: &Value) -> (u16, Value) {
-    let request = agent().post(cluster.url(node, path)).header("content-type", "application/json");
-    let mut answer = request.send(body.to_string()).unwrap();
-    (answer.status().as_u16(), json(&mut answer))
-}
 
 #[test]
 fn a_node_joins_learns_votes_survives_a_restart_and_leaves() {
@@ -82,7 +18,7 @@ fn a_node_joins_learns_votes_survives_a_restart_and_leaves() {
     assert_eq!(cluster.kv(&["put", "greeting", "hello"]).status.code(), Some(0));
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
-    let fourth = Fourth::start(&cluster, port, &format!("127.0.0.1:{}", cluster.ports[0]));
+    let fourth = Joiner::start(&cluster, 4, port, &format!("127.0.0.1:{}", cluster.ports[0]));
 
     // By HTTP on any node, whoever leads.
     let follower = cluster.leader() % 3 + 1;
@@ -100,7 +36,7 @@ fn a_node_joins_learns_votes_survives_a_restart_and_leaves() {
 
     // It needs nobody to tell it about the cluster again.
     drop(fourth);
-    let mut fourth = Fourth::start(&cluster, port, "127.0.0.1:1");
+    let fourth = Joiner::start(&cluster, 4, port, "127.0.0.1:1");
     let of_fourth = format!("127.0.0.1:{port}");
     fourth.wait_for(|status| status["leader"].is_number());
     let read = kv().args(["get", "greeting", "--endpoints", &of_fourth]).output().unwrap();
@@ -108,7 +44,7 @@ fn a_node_joins_learns_votes_survives_a_restart_and_leaves() {
 
     let removed = cluster.kv(&["member", "remove", "4"]);
     assert_eq!(removed.status.code(), Some(0), "{}", String::from_utf8_lossy(&removed.stderr));
-    assert_eq!(fourth.process.wait().unwrap().code(), Some(1), "it notices, and ends");
+    assert_eq!(fourth.end(), Some(1), "it notices, and ends");
     assert_eq!(part(&cluster, 4), Value::Null);
     let again = cluster.kv(&["member", "remove", "4"]);
     assert_eq!(again.status.code(), Some(1));
