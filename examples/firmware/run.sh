@@ -5,7 +5,8 @@
 # It is called by its full path, so that an installed rustup goes on to serve everything else.
 set -euo pipefail
 
-usage="usage: examples/firmware/run.sh [--build-only]
+usage="usage: examples/firmware/run.sh [--build-only | --events]
+--events: prints what happens in each replica, too.
 Installs what is missing of Debian's rustc-web, cargo-web, rust-web-src, lld, binutils-arm-none-eabi and qemu-system-arm."
 
 target=thumbv7em-none-eabi
@@ -46,7 +47,7 @@ build() {
     cd "$firmware"
     env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u RUSTC_WRAPPER -u RUSTUP_TOOLCHAIN \
         RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_THUMBV7EM_NONE_EABI_LINKER=/usr/bin/ld.lld \
-        /usr/bin/cargo build --release --locked -Zbuild-std=core --target "$target" --target-dir "$firmware/target"
+        /usr/bin/cargo build --release --locked -Zbuild-std=core --target "$target" --target-dir "$firmware/target" "$@"
 }
 
 run() {
@@ -94,8 +95,8 @@ report_stack() {
 }
 
 case ${1-} in
-'')
-    build
+'' | --events)
+    if [[ ${1-} == --events ]]; then build --features events; else build; fi
     psram=$(mktemp)
     trap 'rm -f "$psram"' EXIT
     run

@@ -25,6 +25,7 @@ use raft_core::session::operation::Outcome;
 use raft_core::types::{ClusterId, EntryId, Millis, NodeId};
 use raft_node::memory::{ManualClock, MemoryHub, MemoryNetwork, MemoryStorage};
 use raft_node::{EventLoop, Handle, NodeOptions};
+use raft_transport_tcp::rivals::CopyAlarm;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -313,7 +314,7 @@ fn turn(node: &mut Node, clock: &ManualClock) {
 /// What is answered to these bytes, until the connection ends.
 async fn converse(leads: bool, sent: &[u8]) -> Vec<u8> {
     let (mut node, handle, clock) = node(leads);
-    let app = http::App { handle, listen: String::new(), patience: Duration::ZERO };
+    let app = http::App { handle, listen: String::new(), copies: CopyAlarm::default(), patience: Duration::ZERO };
     let (mut here, there) = duplex(64 << 10);
     let (_stop, stopped) = watch::channel(false);
     let mut served = pin!(http::serve(there, http::router(Arc::new(app)), stopped));

@@ -9,7 +9,7 @@ use raft_core::client::protocol::{
     NotExecuted, Request, RequestBody, RequestId, Response, ResponseBody, decode_changes, encode_changes,
 };
 use raft_core::configuration::Configuration;
-use raft_core::configuration::change::MemberChange;
+use raft_core::configuration::change::{ChangeError, MemberChange};
 use raft_core::message::ProposeError;
 use raft_core::raft::TransferError;
 use raft_core::types::{EntryId, Index, NodeId};
@@ -21,6 +21,9 @@ use thiserror::Error;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait before the nodes are asked again, when none leads or a change is under way.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long another change of the members is waited for: leaders make small ones by themselves, when they meet a new
+/// member or promote it. One that lasts longer needs an operator's eyes.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(5);
 /// The most bytes of a request or response; a list of members is far shorter.
 const FRAME_BYTES_MAX: usize = 64 << 10;
 const CHANGES_BYTES_MAX: usize = 8 << 10;
@@ -158,7 +161,8 @@ impl OperatorClient {
 
     /// Asks one node after the other, and the leader where one is named, until there is an answer.
     fn ask(&self, body: RequestBody<'_>, leader_only: bool) -> Result<Done, OperatorError> {
-        let end = Instant::now() + self.timeout;
+        let begin = Instant::now();
+        let end = begin + self.timeout;
         let mut last = Fault::Timeout;
         let mut named: Option<String> = None;
         let mut turn = 0;
@@ -181,6 +185,11 @@ impl OperatorClient {
                     | NotExecuted::Stopping
                     | NotExecuted::Overtaken
                     | NotExecuted::Transfer(TransferError::NotLeader { .. }) => last = Fault::Node(reason),
+                    NotExecuted::Change(ChangeError::UnderWay)
+                        if begin.elapsed() + PAUSE < self.timeout.min(UNDER_WAY_MAX) =>
+                    {
+                        last = Fault::Node(reason);
+                    }
                     _ => return Err(OperatorError::Refused(reason)),
                 },
                 Ok(Done::Other) => return Err(OperatorError::Answer),

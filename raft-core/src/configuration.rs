@@ -27,6 +27,7 @@ const VERSION: u8 = 1;
 
 /// What a member takes part in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Suffrage {
     /// Votes, and counts towards commitment.

@@ -83,7 +83,7 @@ impl ClientConnection {
             let bad = |_| ConnectionError::Handshake;
             match found.kind {
                 FrameKind::Welcome => {
-                    let welcome: Welcome = postcard::from_bytes(body).map_err(bad)?;
+                    let welcome = Welcome::decode(body).ok_or(ConnectionError::Handshake)?;
                     self.state = State::Established(welcome.identity);
                 }
                 FrameKind::Refused => return Err(postcard::from_bytes::<Refusal>(body).map_err(bad)?.into()),

@@ -11,7 +11,7 @@ use raft_core::transport::ClientId;
 
 use crate::connection::Connection;
 use crate::frame::{FRAME_HEADER_BYTES, FrameKind};
-use crate::handshake::{Identity, PROTOCOL_VERSION, Refusal, Welcome};
+use crate::handshake::{Identity, ProcessId, Refusal, Welcome};
 use crate::options::TcpOptions;
 use crate::pending::refuse;
 
@@ -81,7 +81,7 @@ impl Clients {
                 self.places.len() - 1
             }
         };
-        connection.send(FrameKind::Welcome, &Welcome { version: PROTOCOL_VERSION, identity: *own });
+        connection.send(FrameKind::Welcome, &Welcome::of(ProcessId::UNTOLD, own));
         let registered = connection.reregister(registry, Token(self.first_token + place));
         if registered.and_then(|()| connection.write(now)).is_err() {
             return self.free.push(place);

@@ -2,7 +2,8 @@
 //! not. No message of Raft is read before.
 //!
 //! Bodies are postcard. A [`Hello`] begins with the bytes `RAFT` and the range of protocol
-//! versions, in that place in every version to come.
+//! versions, in that place in every version to come. A body grows at its end: what an older node leaves out has a
+//! value that says so, and what a newer one adds is passed over.
 
 use heapless::String;
 use raft_core::configuration::ADDRESS_BYTES_MAX;
@@ -31,17 +32,49 @@ pub struct Identity {
     pub configuration: u32,
 }
 
+/// One process that runs a node: drawn at random at each start. It tells a process from another that runs with a copy
+/// of its storage, which nothing else does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId(pub u128);
+
+impl ProcessId {
+    /// That of a node of an older program, which does not say, and of clients. It is compared with nothing.
+    pub const UNTOLD: ProcessId = ProcessId(0);
+
+    /// Whether two processes are known to be two.
+    #[must_use]
+    pub fn differs(self, other: ProcessId) -> bool {
+        self != other && self != ProcessId::UNTOLD && other != ProcessId::UNTOLD
+    }
+
+    /// What stands behind the fields that every version has.
+    fn at_the_end(rest: &[u8]) -> Option<ProcessId> {
+        if rest.is_empty() { Some(ProcessId::UNTOLD) } else { Some(postcard::take_from_bytes(rest).ok()?.0) }
+    }
+}
+
 /// Where a node listens, as `host:port`; empty if it does not say.
 pub type Address = String<ADDRESS_BYTES_MAX>;
 
 /// What who dials says first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hello {
     magic: [u8; 4],
     version_min: u8,
     version_max: u8,
     /// Who dials.
     pub role: Role,
+    /// In which process.
+    pub process: ProcessId,
+}
+
+/// The fields that a hello had at first.
+#[derive(Deserialize)]
+struct FirstHello {
+    magic: [u8; 4],
+    version_min: u8,
+    version_max: u8,
+    role: Role,
 }
 
 /// Who dials.
@@ -64,12 +97,14 @@ pub enum Role {
 }
 
 /// What who accepts answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Welcome {
     /// The protocol version that is spoken from now on.
     pub version: u8,
     /// Who accepted.
     pub identity: Identity,
+    /// In which process.
+    pub process: ProcessId,
 }
 
 /// Why a connection is refused.
@@ -129,13 +164,38 @@ pub enum Refusal {
         /// The member.
         node: NodeId,
     },
+    /// Another process with the same storage is linked, and was heard a short while ago. It may have ended without a
+    /// sign of it; or it runs, and the storage was copied.
+    #[error(
+        "it is linked with another process that has the storage of node {node}. If that has ended, it will be noticed \
+         within seconds; if it runs, the data directory was copied: stop this process"
+    )]
+    AlreadyLinked {
+        /// The node.
+        node: NodeId,
+    },
+    /// The other process with the same storage was heard long after this one had begun to try: they are two.
+    #[error(
+        "two processes run with the storage of node {node}: its data directory was copied. Stop this process and delete \
+         its copy: it must not take the place of the other one, whose votes and entries it does not know"
+    )]
+    Copied {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 impl Hello {
-    /// The greeting of a node or a client.
+    /// The greeting of a client, or of a node that does not say which process of it this is.
     #[must_use]
     pub fn new(role: Role) -> Hello {
-        Hello { magic: MAGIC, version_min: PROTOCOL_VERSION, version_max: PROTOCOL_VERSION, role }
+        Hello::of(ProcessId::UNTOLD, role)
+    }
+
+    /// The greeting of a process.
+    #[must_use]
+    pub fn of(process: ProcessId, role: Role) -> Hello {
+        Hello { magic: MAGIC, version_min: PROTOCOL_VERSION, version_max: PROTOCOL_VERSION, role, process }
     }
 
     /// Reads a greeting.
@@ -152,15 +212,19 @@ impl Hello {
         if !(version_min..=version_max).contains(&PROTOCOL_VERSION) {
             return Err(Refusal::Version { version_min: PROTOCOL_VERSION, version_max: PROTOCOL_VERSION });
         }
-        postcard::from_bytes(body).map_err(|_| Refusal::NoHello)
+        let (FirstHello { magic, version_min, version_max, role }, rest) =
+            postcard::take_from_bytes(body).map_err(|_| Refusal::NoHello)?;
+        let process = ProcessId::at_the_end(rest).ok_or(Refusal::NoHello)?;
+        Ok(Hello { magic, version_min, version_max, role, process })
     }
 
-    /// What node `own` answers, where `is_welcome` knows the members, and whether there is a place for a stranger.
+    /// What node `own` answers, where `is_welcome` knows the members, and whether there is a place for a stranger. It
+    /// does not say which process it is.
     ///
     /// # Errors
     /// The first reason not to talk.
     pub fn answer(&self, own: &Identity, is_welcome: impl Fn(NodeId) -> bool) -> Result<Welcome, Refusal> {
-        let welcome = Welcome { version: PROTOCOL_VERSION, identity: *own };
+        let welcome = Welcome::of(ProcessId::UNTOLD, own);
         match self.role {
             Role::Client { cluster } if cluster.is_some_and(|cluster| cluster != own.cluster) => {
                 Err(Refusal::OtherCluster { cluster: own.cluster })
@@ -181,6 +245,19 @@ impl Hello {
 }
 
 impl Welcome {
+    /// The answer of a process of this node.
+    #[must_use]
+    pub fn of(process: ProcessId, own: &Identity) -> Welcome {
+        Welcome { version: PROTOCOL_VERSION, identity: *own, process }
+    }
+
+    /// Reads a welcome; `None` for other bytes.
+    #[must_use]
+    pub fn decode(body: &[u8]) -> Option<Welcome> {
+        let ((version, identity), rest) = postcard::take_from_bytes(body).ok()?;
+        Some(Welcome { version, identity, process: ProcessId::at_the_end(rest)? })
+    }
+
     /// Checks that the node which accepted is the one that was wanted.
     ///
     /// # Errors
@@ -239,16 +316,34 @@ mod tests {
     #[test]
     fn a_hello_has_these_bytes_and_a_bound_on_its_address() {
         let longest = str::from_utf8(&[b'x'; ADDRESS_BYTES_MAX]).unwrap();
-        let hello =
-            |address| Hello::new(Role::Node { identity: identity(1, 2, 9), wanted: NodeId::new(3).unwrap(), address });
+        let role = |address| Role::Node { identity: identity(1, 2, 9), wanted: NodeId::new(3).unwrap(), address };
+        let hello = |address| Hello::of(ProcessId(300), role(address));
         let mut buffer = [0; HANDSHAKE_BYTES_MAX];
         let body = postcard::to_slice(&hello(Address::try_from("h:7").unwrap()), &mut buffer).unwrap();
-        assert_eq!(body, b"RAFT\x01\x01\x00\x01\x02\x02\x09\x03\x03h:7");
+        assert_eq!(body, b"RAFT\x01\x01\x00\x01\x02\x02\x09\x03\x03h:7\xac\x02");
         let body = postcard::to_slice(&hello(Address::try_from(longest).unwrap()), &mut buffer).unwrap();
-        let at = body.len() - ADDRESS_BYTES_MAX - 1;
+        let at = body.len() - ADDRESS_BYTES_MAX - 3;
         assert!(Hello::decode(body).is_ok());
         body[at] += 1;
         assert_eq!(Hello::decode(&buffer), Err(Refusal::NoHello), "one byte over the bound");
+    }
+
+    #[test]
+    fn what_older_nodes_leave_out_and_newer_ones_add_is_read() {
+        let first = b"RAFT\x01\x01\x00\x01\x02\x02\x09\x03\x03h:7";
+        let read = |rest: &[u8]| Hello::decode(&[first, rest].concat()).map(|hello| hello.process);
+        assert_eq!(read(b""), Ok(ProcessId::UNTOLD));
+        assert_eq!(read(b"\xac\x02"), Ok(ProcessId(300)));
+        assert_eq!(read(b"\xac\x02 of the future"), Ok(ProcessId(300)));
+        assert_eq!(read(b"\xac"), Err(Refusal::NoHello), "cut");
+
+        let first = b"\x01\x01\x02\x02\x09";
+        let read = |rest: &[u8]| Welcome::decode(&[first, rest].concat());
+        let welcome = |process| Some(Welcome::of(ProcessId(process), &identity(1, 2, 9)));
+        assert_eq!([read(b""), read(b"\xac\x02"), read(b"\x07 of the future")], [0, 300, 7].map(welcome));
+        assert_eq!(read(b"\xac"), None, "cut");
+        let mut buffer = [0; HANDSHAKE_BYTES_MAX];
+        assert_eq!(postcard::to_slice(&welcome(300).unwrap(), &mut buffer).unwrap(), b"\x01\x01\x02\x02\x09\xac\x02");
     }
 
     #[test]
@@ -271,7 +366,7 @@ mod tests {
     #[test]
     fn who_dials_checks_the_welcome_too() {
         let own = identity(1, 1, 9);
-        let check = |identity, wanted| Welcome { version: 1, identity }.check(&own, NodeId::new(wanted).unwrap());
+        let check = |identity, wanted| Welcome::of(ProcessId(1), &identity).check(&own, NodeId::new(wanted).unwrap());
         assert_eq!(check(identity(1, 2, 9), 2), Ok(()));
         assert!(check(identity(1, 3, 9), 2).is_err());
         assert!(check(identity(2, 2, 9), 2).is_err());

@@ -39,3 +39,5 @@ pub mod options;
 pub mod peers;
 #[cfg(feature = "std")]
 mod pending;
+#[cfg(feature = "std")]
+pub mod rivals;

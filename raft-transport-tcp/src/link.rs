@@ -13,8 +13,9 @@ use crate::backoff::Backoff;
 use crate::connection::Connection;
 use crate::dial::Lookup;
 use crate::frame::FrameKind;
-use crate::handshake::{Address, HANDSHAKE_BYTES_MAX, Hello, Identity, Refusal, Role, Welcome};
+use crate::handshake::{Address, HANDSHAKE_BYTES_MAX, Hello, Identity, ProcessId, Refusal, Role, Welcome};
 use crate::options::TcpOptions;
+use crate::rivals::{CopyAlarm, Rivals};
 
 /// What a node is to this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,11 @@ pub enum Standing {
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
     pub(crate) identity: Identity,
+    pub(crate) process: ProcessId,
     pub(crate) address: Address,
+    /// [`TcpOptions::silence_max`].
+    pub(crate) silence_max: Duration,
+    pub(crate) alarm: CopyAlarm,
 }
 
 #[derive(Debug)]
@@ -57,6 +62,9 @@ pub(crate) struct Link {
     /// The storage that the node had when it was met first in the life of this link. Another one under the same id is
     /// a second node, or one whose data was wiped: neither may speak. Invariant: equals `named` if both are there.
     pub(crate) incarnation: Option<Incarnation>,
+    /// The process that was let in last. Invariant: all connections are with it, if it says who it is.
+    process: ProcessId,
+    rivals: Rivals,
     /// Why the node refused, or was refused, last; logged when it changes.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -78,6 +86,8 @@ pub(crate) struct Incoming {
     pub(crate) connection: Connection,
     /// What has been received may hold another whole frame.
     pub(crate) unread: bool,
+    /// Nothing more will arrive.
+    pub(crate) ended: bool,
     /// It sent something that no correct node sends, found while only looking.
     pub(crate) broken: Cell<bool>,
 }
@@ -116,6 +126,8 @@ impl Link {
             incoming: None,
             named: None,
             incarnation: None,
+            process: ProcessId::UNTOLD,
+            rivals: Rivals::default(),
             refusal: None,
         }
     }
@@ -155,15 +167,39 @@ impl Link {
         }
     }
 
-    /// Checks the storage of the node that is met, which stays the only one.
-    pub(crate) fn meet(&mut self, incarnation: Incarnation) -> Result<(), Refusal> {
+    /// Checks the storage and the process of the node that is met, which stay the only ones.
+    pub(crate) fn meet(
+        &mut self,
+        (incarnation, process): (Incarnation, ProcessId),
+        own: &Own,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         if self.named.is_some_and(|named| named != incarnation) {
             return Err(Refusal::OtherStorage { node: self.node });
         }
         if *self.incarnation.get_or_insert(incarnation) != incarnation {
             return Err(Refusal::SameId { node: self.node });
         }
+        let heard_at = self.heard_at().filter(|_| process.differs(self.process));
+        if let Err(refusal) = self.rivals.admit(self.node, process, heard_at, own.silence_max, now) {
+            if matches!(refusal, Refusal::Copied { .. }) {
+                own.alarm.raise(self.node);
+            }
+            self.rivals.log(refusal, now);
+            self.refusal = Some(refusal);
+            return Err(refusal);
+        }
+        if process != ProcessId::UNTOLD {
+            self.process = process;
+        }
         Ok(())
+    }
+
+    /// When the node was heard last on a connection that has not ended.
+    fn heard_at(&self) -> Option<Instant> {
+        let incoming = self.incoming.as_ref().filter(|incoming| !incoming.ended);
+        let outgoing = if let Outgoing::Established(connection) = &self.out { Some(connection.heard_at) } else { None };
+        incoming.map(|incoming| incoming.connection.heard_at).max(outgoing)
     }
 
     pub(crate) fn note(&mut self, refusal: Refusal) {
@@ -215,14 +251,14 @@ impl Link {
                     return Ok(());
                 }
                 let role = Role::Node { identity: own.identity, wanted: self.node, address: own.address.clone() };
-                connection.send(FrameKind::Hello, &Hello::new(role));
+                connection.send(FrameKind::Hello, &Hello::of(own.process, role));
                 connection.write(now)?;
                 self.out = Outgoing::Greeting(connection, since);
             }
             Outgoing::Greeting(mut connection, since) => {
                 connection.write(now)?;
                 connection.read(HANDSHAKE_BYTES_MAX, now)?;
-                self.out = match self.welcome(&mut connection, &own.identity)? {
+                self.out = match self.welcome(&mut connection, own, now)? {
                     true => Outgoing::Established(connection),
                     false => Outgoing::Greeting(connection, since),
                 };
@@ -244,15 +280,15 @@ impl Link {
     }
 
     /// Reads the answer to the hello; gives whether it is there and good.
-    fn welcome(&mut self, connection: &mut Connection, own: &Identity) -> io::Result<bool> {
+    fn welcome(&mut self, connection: &mut Connection, own: &Own, now: Instant) -> io::Result<bool> {
         let Some(found) = connection.take_frame(HANDSHAKE_BYTES_MAX).map_err(io::Error::other)? else {
             return Ok(false);
         };
         let body = connection.input.body(&found);
         let result = match found.kind {
-            FrameKind::Welcome => match postcard::from_bytes::<Welcome>(body) {
-                Ok(welcome) => self.check(own, &welcome),
-                Err(_) => return Err(io::ErrorKind::InvalidData.into()),
+            FrameKind::Welcome => match Welcome::decode(body) {
+                Some(welcome) => self.check(own, &welcome, now),
+                None => return Err(io::ErrorKind::InvalidData.into()),
             },
             FrameKind::Refused => match postcard::from_bytes(body) {
                 Ok(refusal) => Err(refusal),
@@ -274,9 +310,9 @@ impl Link {
         }
     }
 
-    fn check(&mut self, own: &Identity, welcome: &Welcome) -> Result<(), Refusal> {
-        welcome.check(own, self.node)?;
-        self.meet(welcome.identity.incarnation)
+    fn check(&mut self, own: &Own, welcome: &Welcome, now: Instant) -> Result<(), Refusal> {
+        welcome.check(&own.identity, self.node)?;
+        self.meet((welcome.identity.incarnation, welcome.process), own, now)
     }
 
     fn sweep_outgoing(&mut self, place: (&Registry, &mut Tokens), options: &TcpOptions, now: Instant) {

@@ -14,7 +14,7 @@ use raft_core::types::{Millis, NodeId};
 use thiserror::Error;
 
 use crate::clients::Clients;
-use crate::handshake::Address;
+use crate::handshake::{Address, ProcessId};
 use crate::options::TcpOptions;
 use crate::peers::TcpPeers;
 use crate::pending::{Accepted, Pending};
@@ -79,7 +79,9 @@ impl TcpNetwork {
         let now = Instant::now();
         let first_client = FIRST_PENDING.saturating_add(options.handshakes_max).saturating_add(1);
         let first_link = first_client.saturating_add(options.clients_max);
-        let peers = TcpPeers::new(&options, advertise, first_link, now);
+        let random = || getrandom::u64().map_err(|_| BindError::Random);
+        let process = ProcessId((u128::from(random()?) << 64) | u128::from(random()?));
+        let peers = TcpPeers::new(&options, (process, advertise), first_link, now);
         let network = TcpNetwork {
             poll,
             events: Events::with_capacity(1024),
@@ -115,8 +117,8 @@ impl TcpNetwork {
                 _ => {
                     let is_welcome = |node: NodeId| peers.is_welcome(node, now);
                     match self.pending.announce(event, &self.options.identity, is_welcome, now) {
-                        Some(Accepted::Node(identity, address, connection)) => {
-                            peers.accept((&identity, &address), connection, registry, now);
+                        Some(Accepted::Node(identity, process, address, connection)) => {
+                            peers.accept((&identity, process, &address), connection, registry, now);
                         }
                         Some(Accepted::Client(connection)) => {
                             self.clients.accept(connection, &self.options.identity, registry, now);
@@ -182,6 +184,7 @@ impl Network for TcpNetwork {
         }
         let now = Instant::now();
         self.dispatch(peers, now);
+        // Before who comes is accepted: what has ended makes room for a process that was killed and started again.
         peers.read(now);
         self.accept(now);
         self.sweep(peers, now);
@@ -237,6 +240,9 @@ pub enum BindError {
         /// What the system says.
         source: io::Error,
     },
+    /// The system gives no random numbers, by which this process is told from others.
+    #[error("the system gives no random numbers")]
+    Random,
     /// The system has no means to wait for sockets.
     #[error("the system has no means to wait for sockets")]
     Poll(#[source] io::Error),

@@ -12,10 +12,11 @@ use raft_core::types::{Incarnation, NodeId};
 
 use crate::connection::Connection;
 use crate::frame::FrameKind;
-use crate::handshake::{Address, Identity, PROTOCOL_VERSION, Refusal, Welcome};
+use crate::handshake::{Address, Identity, ProcessId, Refusal, Welcome};
 use crate::link::{Incoming, Link, Outgoing, Own, Tokens};
 use crate::options::TcpOptions;
 use crate::pending::refuse;
+use crate::rivals::CopyAlarm;
 
 pub use crate::link::Standing;
 
@@ -60,7 +61,12 @@ enum Place {
 
 impl TcpPeers {
     /// Links to the nodes that the options name, with tokens from `first_token` on.
-    pub(crate) fn new(options: &TcpOptions, advertise: Address, first_token: usize, now: Instant) -> TcpPeers {
+    pub(crate) fn new(
+        options: &TcpOptions,
+        (process, advertise): (ProcessId, Address),
+        first_token: usize,
+        now: Instant,
+    ) -> TcpPeers {
         let identity = options.identity;
         let mut links: Vec<Link> = Vec::new();
         for (node, address) in options.peers.iter().filter(|(node, _)| *node != identity.node) {
@@ -71,7 +77,13 @@ impl TcpPeers {
             }
         }
         TcpPeers {
-            own: Own { identity, address: advertise },
+            own: Own {
+                identity,
+                process,
+                address: advertise,
+                silence_max: options.silence_max,
+                alarm: CopyAlarm::default(),
+            },
             options: options.clone(),
             links,
             configuration: None,
@@ -90,6 +102,12 @@ impl TcpPeers {
             receiving: link.incoming.is_some(),
             refusal: link.refusal,
         })
+    }
+
+    /// What tells of processes that run with a copy of a member's storage. It stays the one of this node.
+    #[must_use]
+    pub fn copy_alarm(&self) -> CopyAlarm {
+        self.own.alarm.clone()
     }
 
     fn link(&mut self, node: NodeId) -> Option<&mut Link> {
@@ -149,28 +167,28 @@ impl TcpPeers {
     /// Takes in a connection that a node has made, or refuses it.
     pub(crate) fn accept(
         &mut self,
-        (peer, address): (&Identity, &Address),
+        (peer, process, address): (&Identity, ProcessId, &Address),
         mut connection: Connection,
         registry: &Registry,
         now: Instant,
     ) {
-        let (identity, token) = (self.own.identity, self.tokens.take());
+        let (own, token) = (self.own.clone(), self.tokens.take());
         let Some(link) = self.link_for(peer.node, now) else {
             return refuse(&mut connection, Refusal::NotMember { node: peer.node }, now);
         };
-        if let Err(refusal) = link.meet(peer.incarnation) {
+        if let Err(refusal) = link.meet((peer.incarnation, process), &own, now) {
             link.note(refusal);
             return refuse(&mut connection, refusal, now);
         }
         if connection.reregister(registry, token).is_err() {
             return;
         }
-        connection.send(FrameKind::Welcome, &Welcome { version: PROTOCOL_VERSION, identity });
+        connection.send(FrameKind::Welcome, &Welcome::of(own.process, &own.identity));
         if connection.write(now).is_ok() {
             link.tell(address, now);
-            // The newest connection of a node takes the place of an older one, which is dead or
-            // will be: its node has dialed anew.
-            link.incoming = Some(Incoming { connection, unread: true, broken: Cell::new(false) });
+            // The newest connection of a process takes the place of an older one, which is dead or
+            // will be: it has dialed anew.
+            link.incoming = Some(Incoming { connection, unread: true, ended: false, broken: Cell::new(false) });
         }
     }
 
@@ -183,6 +201,7 @@ impl TcpPeers {
                 let before = incoming.connection.input.len();
                 let read = incoming.connection.read(bytes_max, now);
                 incoming.unread |= incoming.connection.input.len() > before;
+                incoming.ended = read.is_err();
                 // What came before the end is still taken.
                 if incoming.broken.get() || (read.is_err() && !incoming.unread) {
                     link.incoming = None;

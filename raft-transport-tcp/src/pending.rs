@@ -10,12 +10,12 @@ use raft_core::types::NodeId;
 
 use crate::connection::Connection;
 use crate::frame::FrameKind;
-use crate::handshake::{Address, HANDSHAKE_BYTES_MAX, Hello, Identity, Refusal, Role};
+use crate::handshake::{Address, HANDSHAKE_BYTES_MAX, Hello, Identity, ProcessId, Refusal, Role};
 use crate::options::TcpOptions;
 
 /// Whom a connection turned out to be from; the welcome is not sent yet.
 pub(crate) enum Accepted {
-    Node(Identity, Address, Connection),
+    Node(Identity, ProcessId, Address, Connection),
     Client(Connection),
 }
 
@@ -68,10 +68,10 @@ impl Pending {
                 self.connections.remove(&token);
                 None
             }
-            Greeting::From(role) => {
+            Greeting::From(Hello { role, process, .. }) => {
                 let connection = self.connections.remove(&token)?;
                 Some(match role {
-                    Role::Node { identity, address, .. } => Accepted::Node(identity, address, connection),
+                    Role::Node { identity, address, .. } => Accepted::Node(identity, process, address, connection),
                     Role::Client { .. } => Accepted::Client(connection),
                 })
             }
@@ -88,7 +88,7 @@ impl Pending {
 enum Greeting {
     Unfinished,
     Closed,
-    From(Role),
+    From(Hello),
 }
 
 fn greet(connection: &mut Connection, own: &Identity, is_welcome: impl Fn(NodeId) -> bool, now: Instant) -> Greeting {
@@ -100,8 +100,8 @@ fn greet(connection: &mut Connection, own: &Identity, is_welcome: impl Fn(NodeId
         Ok(Some(found)) if found.kind == FrameKind::Hello => Hello::decode(connection.input.body(&found)),
         Ok(Some(_)) | Err(_) => Err(Refusal::NoHello),
     };
-    match answer.and_then(|hello| hello.answer(own, is_welcome).map(|_| hello.role)) {
-        Ok(role) => Greeting::From(role),
+    match answer.and_then(|hello| hello.answer(own, is_welcome).map(|_| hello)) {
+        Ok(hello) => Greeting::From(hello),
         Err(refusal) => {
             tracing::warn!(%refusal, "refused a connection");
             refuse(connection, refusal, now);

@@ -14,7 +14,7 @@ mod work;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::measure::Plan;
+use crate::measure::{Figures, Plan};
 use crate::systems::System;
 use crate::work::Work;
 
@@ -34,6 +34,8 @@ flight: entries per second, nanoseconds and heap allocations per entry, and each
   --only NAME,…      of raft-core, raft-core-encoded, noraft, raft-rs, raft-rs-shared, openraft, openraft-shared
                      (default: all)
   --smoke            a quick look whether everything works: one round of 5 ms each; its figures mean nothing
+
+It fails if raft-core allocates anything at all while it is measured.
 
 `raft-core` shows replicas each other's messages as they are: they borrow the sender's log. The peers hand over theirs as
 they are, too. Each replica's log holds a copy of the payloads, as on three machines; in the rows `shared` the three logs
@@ -67,7 +69,11 @@ fn main() -> ExitCode {
     };
     let measuring = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || run(&options));
     match measuring.map(std::thread::JoinHandle::join) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => {
+            eprintln!("cores: raft-core took memory from the heap, which it must not");
+            ExitCode::FAILURE
+        }
         Ok(Err(_)) => ExitCode::FAILURE, // The panic was printed.
         Err(error) => {
             eprintln!("cores: no thread: {error}");
@@ -76,14 +82,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) {
+/// Measures, and gives whether raft-core got along without the heap.
+fn run(options: &Options) -> bool {
+    let mut kept = true;
     report::head(options.plan);
     for &entry_bytes in &options.entry_bytes {
         for &in_flight in &options.in_flight {
             let work = Work { entry_bytes, in_flight };
-            report::point(work, &measure::point(work, &options.systems, options.plan));
+            let figures = measure::point(work, &options.systems, options.plan);
+            report::point(work, &figures);
+            kept &= !figures.iter().any(Figures::broke_its_word);
         }
     }
+    kept
 }
 
 fn parse() -> Result<Option<Options>, lexopt::Error> {

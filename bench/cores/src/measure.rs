@@ -22,13 +22,24 @@ pub(crate) struct Figures {
     /// By round.
     nanoseconds_per_entry: Vec<f64>,
     /// Of all rounds.
-    pub(crate) allocations_per_entry: f64,
+    entries: u64,
+    allocations: u64,
 }
 
 impl Figures {
     /// Of the median round.
     pub(crate) fn nanoseconds_per_entry(&self) -> f64 {
         median(self.nanoseconds_per_entry.clone())
+    }
+
+    /// Of all rounds.
+    pub(crate) fn allocations_per_entry(&self) -> f64 {
+        self.allocations as f64 / self.entries as f64
+    }
+
+    /// Whether it took memory from the heap though it must not.
+    pub(crate) fn broke_its_word(&self) -> bool {
+        self.system.needs_no_heap() && self.allocations > 0
     }
 
     /// How many times the other's time this one needs. Rounds are compared with their neighbours, and the median is
@@ -96,7 +107,8 @@ impl Runner {
         Figures {
             system: self.system,
             nanoseconds_per_entry: self.rounds,
-            allocations_per_entry: self.allocations as f64 / self.entries as f64,
+            entries: self.entries,
+            allocations: self.allocations,
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn point(work: Work, figures: &[Figures]) {
             row.system.name(),
             1e9 / row.nanoseconds_per_entry(),
             row.nanoseconds_per_entry(),
-            row.allocations_per_entry,
+            row.allocations_per_entry(),
         );
     }
 }

@@ -104,6 +104,11 @@ impl Observer for Await {
     fn ignored(&mut self, from: NodeId, error: StepError) {
         panic!("a message of node {from} was ignored: {error}");
     }
+
+    #[cfg(feature = "events")]
+    fn event(&mut self, at: Instant, event: raft_core::raft::event::Event) {
+        cortex_m_semihosting::hprintln!("  {} ms: {:?}", at.0, event);
+    }
 }
 
 impl Group {

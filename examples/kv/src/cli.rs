@@ -150,6 +150,14 @@ pub(crate) enum MemberRequest {
         #[arg(long)]
         force: bool,
     },
+    /// Put a new node, which is started with `kv serve --join`, in the place of a member. It learns
+    /// first; once it has caught up, it votes and the other one leaves by one change.
+    Replace {
+        /// The member that leaves.
+        old: NodeNumber,
+        /// The new node as ID=HOST:PORT.
+        new: Peer,
+    },
     /// Prefer a node as leader.
     Prioritize { id: NodeNumber, priority: u8 },
     /// Change the address at which a node is reached.

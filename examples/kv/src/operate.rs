@@ -1,11 +1,13 @@
 //! The operator's commands: members, leadership, snapshots.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use kv::watch::Watch;
 use raft_client::{NotExecuted, OperatorClient, OperatorError};
-use raft_core::configuration::change::MemberChange;
+use raft_core::configuration::change::{ChangeError, MemberChange};
 use raft_core::configuration::{Configuration, Member, Suffrage};
-use raft_core::types::NodeId;
+use raft_core::types::{EntryId, NodeId};
 use serde_json::json;
 
 use crate::cli::{ClusterArgs, MemberRequest, Peer, Suffered};
@@ -16,12 +18,17 @@ use crate::json::{members_json, part};
 /// Adding a member waits for nothing but the log; being promoted needs all of it to be copied. So
 /// operators wait longer than clients.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a node is looked at that is waited for.
+const LOOK: Duration = Duration::from_millis(100);
 
 fn client(cluster: &ClusterArgs) -> OperatorClient {
     OperatorClient::new(cluster.endpoints.clone(), cluster.timeout.max(PATIENCE))
 }
 
 pub(crate) fn member(cluster: &ClusterArgs, request: &MemberRequest) -> Outcome {
+    if let MemberRequest::Replace { old, new } = request {
+        return replace(cluster, old.0, new).unwrap_or_else(|outcome| outcome);
+    }
     let changes = match changes(request) {
         Ok(changes) => changes,
         Err(outcome) => return outcome,
@@ -48,7 +55,7 @@ fn changes(request: &MemberRequest) -> Result<Vec<MemberChange>, Outcome> {
         Ok(MemberChange::Add(Member { priority, ..member }))
     };
     Ok(match request {
-        MemberRequest::List => Vec::new(),
+        MemberRequest::List | MemberRequest::Replace { .. } => Vec::new(),
         MemberRequest::Add { members, suffrage, priority } => {
             let suffrage = match suffrage {
                 Suffered { learner: true, .. } => Suffrage::Learner,
@@ -70,6 +77,64 @@ fn changes(request: &MemberRequest) -> Result<Vec<MemberChange>, Outcome> {
             vec![MemberChange::Move { id: member.id, address: address.map_err(too_long)? }]
         }
     })
+}
+
+/// Puts a new node in the place of a member, with no fewer voters meanwhile. What an earlier attempt has done is not
+/// done again.
+fn replace(cluster: &ClusterArgs, old: NodeId, new: &Peer) -> Result<Outcome, Outcome> {
+    let client = client(cluster);
+    let done = |entry: EntryId| {
+        let text = format!("node {} is in the place of node {old}, by entry {}", new.id, entry.index);
+        Outcome::done(text, json!({ "entry": entry.index.0 }))
+    };
+    let (entry, configuration) = client.members().map_err(|error| failed(&error))?;
+    match (configuration.member(old), configuration.member(new.id).map(|member| member.suffrage)) {
+        (None, Some(Suffrage::Voter | Suffrage::Joining)) => return Ok(done(entry)),
+        (None, _) => {
+            return Err(failed(&OperatorError::Refused(NotExecuted::Change(ChangeError::NotMember { id: old }))));
+        }
+        (Some(_), Some(Suffrage::Learner)) => {}
+        (Some(_), Some(_)) => {
+            return Err(failed(&OperatorError::Refused(NotExecuted::Change(ChangeError::AlreadyMember {
+                id: new.id,
+            }))));
+        }
+        (Some(_), None) => {
+            let learner = Member::new(new.id, Suffrage::Learner, &new.address);
+            let learner = learner.map_err(|error| Outcome::failed(Exit::Usage, &error.to_string()))?;
+            client.change_members(&[MemberChange::Add(learner)], false).map_err(|error| failed(&error))?;
+        }
+    }
+    if !has_caught_up(cluster, &new.address)? {
+        let text = format!(
+            "node {} learns, and has not caught up; node {old} is still a member. See that it runs with --join, and \
+             give this command again",
+            new.id
+        );
+        return Err(Outcome::failed(Exit::Refused, &text));
+    }
+    let changes = [MemberChange::Promote(new.id), MemberChange::Remove(old)];
+    client.change_members(&changes, false).map(done).map_err(|error| failed(&error))
+}
+
+/// Waits until a node has what its leader had committed at first.
+fn has_caught_up(cluster: &ClusterArgs, address: &str) -> Result<bool, Outcome> {
+    let endpoints = [&cluster.endpoints[..], &[address.to_owned()]].concat();
+    let mut watch = Watch::new(&endpoints).map_err(|error| Outcome::failed(Exit::Usage, &error.to_string()))?;
+    let end = Instant::now() + cluster.timeout.max(PATIENCE);
+    let mut wanted = None;
+    while Instant::now() < end {
+        let view = watch.look();
+        wanted = wanted.or(view.leader().map(|(_, leader)| leader.commit));
+        let learner = view.0.last().copied().flatten();
+        if let (Some(wanted), Some(learner)) = (wanted, learner)
+            && learner.applied >= wanted
+        {
+            return Ok(true);
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(false)
 }
 
 pub(crate) fn transfer(cluster: &ClusterArgs, to: Option<NodeId>) -> Outcome {

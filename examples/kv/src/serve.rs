@@ -15,6 +15,7 @@ use raft_storage_file::{Directory, FileStorage, Identity, OpenError, StorageErro
 use raft_transport_tcp::handshake;
 use raft_transport_tcp::network::{BindError, TcpNetwork};
 use raft_transport_tcp::options::TcpOptions;
+use raft_transport_tcp::rivals::CopyAlarm;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -79,9 +80,9 @@ fn exit_with_stdin() {
 }
 
 fn serve(args: &ServeArgs) -> Result<(), ServeError> {
-    let node = launch(args)?;
+    let (node, copies) = launch(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(supervise(args, node))
+    runtime.block_on(supervise(args, node, copies))
 }
 
 /// The configuration that the arguments describe.
@@ -190,7 +191,7 @@ fn cluster_of(peers: &[Peer]) -> u128 {
 }
 
 /// Starts the node that the arguments describe.
-pub(crate) fn launch(args: &ServeArgs) -> Result<KvNode, ServeError> {
+pub(crate) fn launch(args: &ServeArgs) -> Result<(KvNode, CopyAlarm), ServeError> {
     let id = args.id.0;
     let Beginning { storage, create, join, digest, peers } = match &args.join {
         Some(member) => joining(args, member)?,
@@ -205,6 +206,7 @@ pub(crate) fn launch(args: &ServeArgs) -> Result<KvNode, ServeError> {
         advertise: advertised(args),
         ..TcpOptions::new(args.listen, identity, peers)
     })?;
+    let copies = peers.copy_alarm();
     let raft = Config {
         election_timeout: Millis(args.election_timeout),
         heartbeat_interval: Millis(args.heartbeat),
@@ -216,11 +218,11 @@ pub(crate) fn launch(args: &ServeArgs) -> Result<KvNode, ServeError> {
     let node = start(options, storage, network, peers, Store::default(), SystemClock::new())
         .map_err(|error| ServeError::Start(with_causes(&error)))?;
     tracing::info!(node = id.get(), listen = %args.listen, "serving");
-    Ok(node)
+    Ok((node, copies))
 }
 
 /// Serves HTTP beside the node, until a signal comes or the node fails.
-async fn supervise(args: &ServeArgs, node: KvNode) -> Result<(), ServeError> {
+async fn supervise(args: &ServeArgs, node: KvNode, copies: CopyAlarm) -> Result<(), ServeError> {
     let handle = node.handle();
     let (ended, mut end) = oneshot::channel();
     std::thread::spawn(move || {
@@ -228,7 +230,7 @@ async fn supervise(args: &ServeArgs, node: KvNode) -> Result<(), ServeError> {
         // Nobody listens only if the process is ending already.
         drop(ended.send(result));
     });
-    let server = serve_http(args, &handle).await?;
+    let server = serve_http(args, &handle, copies).await?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let result = tokio::select! {
         result = &mut end => result,
@@ -241,12 +243,12 @@ async fn supervise(args: &ServeArgs, node: KvNode) -> Result<(), ServeError> {
     result.unwrap_or_else(|_| Err(ServeError::Stopped("its thread is gone".to_owned())))
 }
 
-async fn serve_http(args: &ServeArgs, handle: &Handle) -> Result<Option<http::Server>, ServeError> {
+async fn serve_http(args: &ServeArgs, handle: &Handle, copies: CopyAlarm) -> Result<Option<http::Server>, ServeError> {
     let Some(address) = args.http else { return Ok(None) };
     match TcpListener::bind(address).await {
         Ok(listener) => {
             tracing::info!(http = %address, "serving HTTP");
-            Ok(Some(http::Server::start(listener, handle.clone(), args.listen.to_string())))
+            Ok(Some(http::Server::start(listener, handle.clone(), args.listen.to_string(), copies)))
         }
         Err(source) => {
             handle.stop();

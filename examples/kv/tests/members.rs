@@ -5,76 +5,12 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 mod common;
 
-use std::net::TcpListener;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Cluster, PATIENCE, agent, json, kv};
+use common::{Cluster, Joiner, PATIENCE, agent, free_port, json, kv, part, post, wait_for_part};
 use serde_json::{Value, json as object};
-
-/// A fourth node, which joins.
-struct Fourth {
-    process: Child,
-    port: u16,
-}
-
-impl Drop for Fourth {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-impl Fourth {
-    fn start(cluster: &Cluster, port: u16, through: &str) -> Fourth {
-        let data = cluster.folder.path().join("4");
-        let mut command = kv();
-        command.args(["serve", "--id", "4", "--log", "warn", "--join", through]).arg("--data").arg(data);
-        let process = command.args(["--listen", &format!("127.0.0.1:{port}")]).stderr(Stdio::null()).spawn().unwrap();
-        Fourth { process, port }
-    }
-
-    /// Its status, as the command line tells it, once it answers and `wanted` holds.
-    fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let endpoint = format!("127.0.0.1:{}", self.port);
-            let output = kv().args(["status", "--json", "--endpoints", &endpoint]).output().unwrap();
-            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            if wanted(&status["nodes"][0]) {
-                return status["nodes"][0].clone();
-            }
-            assert!(Instant::now() < end, "the fourth node never was as it should be: {status}");
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-/// The part of a member, as node 1 knows it; `null` if it is none.
-fn part(cluster: &Cluster, id: u64) -> Value {
-    let members = json(&mut agent().get(cluster.url(1, "/v1/members")).call().unwrap());
-    let found = members["members"].as_array().unwrap().iter().find(|member| member["id"] == id);
-    found.map_or(Value::Null, |member| member["part"].clone())
-}
-
-fn wait_for_part(cluster: &Cluster, id: u64, wanted: &Value) {
-    let end = Instant::now() + PATIENCE;
-    while part(cluster, id) != *wanted {
-        assert!(Instant::now() < end, "member {id} is never {wanted}: {}", part(cluster, id));
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn post(cluster: &Cluster, node: usize, path: &str, body: &Value) -> (u16, Value) {
-    let request = agent().post(cluster.url(node, path)).header("content-type", "application/json");
-    let mut answer = request.send(body.to_string()).unwrap();
-    (answer.status().as_u16(), json(&mut answer))
-}
 
 #[test]
 fn a_node_joins_learns_votes_survives_a_restart_and_leaves() {
@@ -82,7 +18,7 @@ fn a_node_joins_learns_votes_survives_a_restart_and_leaves() {
     assert_eq!(cluster.kv(&["put", "greeting", "hello"]).status.code(), Some(0));
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
-    let fourth = Fourth::start(&cluster, port, &format!("127.0.0.1:{}", cluster.ports[0]));
+    let fourth = Joiner::start(&cluster, 4, port, &format!("127.0.0.1:{}", cluster.ports[0]));
 
     // By HTTP on any node, whoever leads.
     let follower = cluster.leader() % 3 + 1;
@@ -100,7 +36,7 @@ fn a_node_joins_learns_votes_survives_a_restart_and_leaves() {
 
     // It needs nobody to tell it about the cluster again.
     drop(fourth);
-    let mut fourth = Fourth::start(&cluster, port, "127.0.0.1:1");
+    let fourth = Joiner::start(&cluster, 4, port, "127.0.0.1:1");
     let of_fourth = format!("127.0.0.1:{port}");
     fourth.wait_for(|status| status["leader"].is_number());
     let read = kv().args(["get", "greeting", "--endpoints", &of_fourth]).output().unwrap();
@@ -108,7 +44,7 @@ fn a_node_joins_learns_votes_survives_a_restart_and_leaves() {
 
     let removed = cluster.kv(&["member", "remove", "4"]);
     assert_eq!(removed.status.code(), Some(0), "{}", String::from_utf8_lossy(&removed.stderr));
-    assert_eq!(fourth.process.wait().unwrap().code(), Some(1), "it notices, and ends");
+    assert_eq!(fourth.end(), Some(1), "it notices, and ends");
     assert_eq!(part(&cluster, 4), Value::Null);
     let again = cluster.kv(&["member", "remove", "4"]);
     assert_eq!(again.status.code(), Some(1));
@@ -127,10 +63,17 @@ fn leadership_is_handed_over_and_snapshots_are_made_on_demand() {
     let (status, problem) = post(&cluster, to, "/v1/leader", &object!({ "to": 9 }));
     assert_eq!((status, problem["type"].as_str().unwrap()), (409, "urn:raft-kv:problem:not-transferred"));
 
-    let status = json(&mut agent().get(cluster.url(leader, "/v1/status")).call().unwrap());
-    let followers = status["followers"].as_array().unwrap();
-    assert_eq!(followers.len(), 2, "{status}");
-    assert!(followers.iter().all(|follower| follower["replication"] == "replicating"), "{status}");
+    // A new leader has heard one follower, or it would not say that it took over.
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let status = json(&mut agent().get(cluster.url(leader, "/v1/status")).call().unwrap());
+        let followers = status["followers"].as_array().unwrap();
+        assert_eq!(followers.len(), 2, "{status}");
+        if followers.iter().all(|follower| follower["replication"] == "replicating") {
+            break;
+        }
+        assert!(Instant::now() < end, "{status}");
+    }
 
     let (status, made) = post(&cluster, 2, "/v1/snapshots", &object!({}));
     assert_eq!(status, 201);
@@ -160,4 +103,93 @@ fn all_nodes_come_back_from_their_snapshots_with_their_members_registered() {
     (1..=3).for_each(|node| cluster.start_node(node));
     cluster.wait_until_ready();
     assert_eq!(cluster.kv(&["incr", "n", "1"]).stdout, b"42\n");
+}
+
+/// A process on a copy of a node's data, at other ports.
+struct Copied {
+    process: Child,
+    log: std::path::PathBuf,
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Copied {
+    /// Copies the data of a node as it is now and starts a second process on it.
+    fn start(cluster: &Cluster, node: usize) -> Copied {
+        let (from, to) = (cluster.data(node), cluster.folder.path().join("copy"));
+        std::fs::create_dir(&to).unwrap();
+        for entry in std::fs::read_dir(&from).unwrap().map(Result::unwrap) {
+            // Whoever copies a directory by hand removes what says that it is in use.
+            if entry.file_name() == "lock" {
+                continue;
+            }
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+        let log = cluster.folder.path().join("copy.log");
+        let mut command = kv();
+        command.arg("serve").arg("--data").arg(&to).args(["--log", "warn", "--id", &node.to_string()]);
+        command.args(["--listen", &format!("127.0.0.1:{}", free_port())]);
+        for peer in 1..=3 {
+            command.args(["--peer", &format!("{peer}=127.0.0.1:{}", cluster.ports[peer - 1])]);
+        }
+        let process = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        Copied { process, log }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+fn copies_refused(cluster: &Cluster, node: usize) -> u64 {
+    let metrics = agent().get(cluster.url(node, "/metrics")).call().unwrap().body_mut().read_to_string().unwrap();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("raft_copies_refused_total "));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_copied_directory_is_refused() {
+    let mut cluster = Cluster::start();
+    let leader = cluster.leader();
+    let (original, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let mut added = 0;
+    let mut add = |cluster: &Cluster| {
+        assert_eq!(cluster.kv(&["incr", "n"]).status.code(), Some(0));
+        added += 1;
+        added
+    };
+    for _ in 0..10 {
+        add(&cluster);
+    }
+    let mut copy = Copied::start(&cluster, original);
+    let end = Instant::now() + PATIENCE;
+    while copies_refused(&cluster, leader) == 0 || copies_refused(&cluster, other) == 0 {
+        add(&cluster);
+        assert!(Instant::now() < end, "nobody notices: {}", copy.said());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(copy.said().contains(&format!("two processes run with the storage of node {original}")), "{}", copy.said());
+    let status = json(&mut agent().get(cluster.url(leader, "/v1/status")).call().unwrap());
+    assert_eq!(status["copied_storage_of"], original, "{status}");
+
+    // The original is killed and started again while the copy goes on trying, and finds its place free.
+    cluster.kill(original);
+    let refused = copies_refused(&cluster, leader);
+    while copies_refused(&cluster, leader) == refused {
+        add(&cluster);
+        assert!(Instant::now() < end + PATIENCE, "the copy is let in: {}", copy.said());
+    }
+    cluster.start_node(original);
+    cluster.wait_until_ready();
+    // Now a majority needs it.
+    cluster.kill(other);
+    let added = add(&cluster);
+    let read = cluster.kv(&["get", "n"]).stdout;
+    assert_eq!(String::from_utf8(read).unwrap(), format!("{added}\n"), "nothing acknowledged is lost");
+    assert!(copy.process.try_wait().unwrap().is_none(), "it still tries: {}", copy.said());
 }

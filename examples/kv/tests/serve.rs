@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+#[allow(dead_code, reason = "other tests use the rest")]
 mod common;
 
 use std::io::{Read, Write};

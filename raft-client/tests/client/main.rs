@@ -5,4 +5,5 @@
 mod awaitable;
 mod blocking;
 mod engine;
+mod operator;
 mod support;

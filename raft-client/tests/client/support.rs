@@ -221,6 +221,7 @@ impl State {
         let index = Index(self.next_index);
         let outcome = match request.body {
             RequestBody::Status => return ResponseBody::Status(self.status()),
+            RequestBody::Change { .. } => return ResponseBody::Changed { entry: EntryId { term: Term(3), index } },
             RequestBody::Query { query, .. } => {
                 kept.extend(query.0.iter().rev());
                 return ResponseBody::Answer(Bytes(kept));

@@ -205,6 +205,7 @@ pub enum NotExecuted {
 
 /// What a node does in the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum RoleName {
     /// Follows a leader, or waits for one.
     #[default]

@@ -57,7 +57,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok(())
     }
 
-    #[inline]
+    // Always: an id that came back through memory would be read in one piece while its two halves still wait to be written,
+    // behind all bytes of the payload; a processor can only wait for all of these then.
+    #[inline(always)]
     pub(super) fn append_as_leader(&mut self, kind: EntryKind, parts: &[&[u8]]) -> Result<EntryId, ProposeError> {
         let (term, now) = (self.term(), self.now);
         let Role::Leader(leader) = &mut self.role else {

@@ -13,6 +13,7 @@ use crate::types::{EntryId, Index, Millis, NodeId, Term};
 
 /// How a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Status<const NODES: usize> {
     /// The node.
     pub id: NodeId,
@@ -52,6 +53,7 @@ pub struct Status<const NODES: usize> {
 
 /// How a follower is, as its leader sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PeerStatus {
     /// The follower.
     pub id: NodeId,
@@ -73,6 +75,7 @@ pub struct PeerStatus {
 
 /// How a follower is sent entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Replication {
     /// Where the logs part is not known.
@@ -143,3 +146,11 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         }
     }
 }
+
+/// A device can log it whole.
+#[cfg(feature = "defmt")]
+const _: () = {
+    const fn is_format<T: defmt::Format>() {}
+    is_format::<Status<3>>();
+    is_format::<crate::raft::event::Event>();
+};

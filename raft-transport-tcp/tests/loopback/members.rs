@@ -3,7 +3,7 @@
 use raft_core::configuration::{Configuration, Member};
 use raft_core::session::limits::SessionLimits;
 use raft_transport_tcp::frame::Frame;
-use raft_transport_tcp::handshake::{Address, Hello, Role, Welcome};
+use raft_transport_tcp::handshake::{Address, Hello, ProcessId, Role, Welcome};
 use raft_transport_tcp::peers::Standing;
 
 use super::*;
@@ -107,6 +107,98 @@ fn a_storage_that_the_configuration_does_not_name_is_refused() {
 }
 
 #[test]
+fn a_copy_of_a_storage_is_refused_while_the_original_lives() {
+    let [first, second, third] = addresses();
+    let told = [(1, first), (2, second)];
+    let hasty = |options| TcpOptions {
+        silence_max: Duration::from_millis(400),
+        keep_alive: Duration::from_millis(50),
+        ..options
+    };
+    let mut one = Side::with(hasty(options(1, first, &told)));
+    let mut two = Side::with(hasty(options(2, second, &told)));
+    until(&mut [&mut one, &mut two], |sides| linked(sides[0], 2) && linked(sides[1], 1));
+    let mut copy = Side::with(hasty(options(2, third, &[(1, first)])));
+    let alarm = one.peers.copy_alarm();
+    let linked_already = Some(Refusal::AlreadyLinked { node: id(2) });
+    until(&mut [&mut one, &mut two, &mut copy], |sides| sides[2].refusal() == linked_already);
+    assert_eq!((one.refusal(), alarm.refused()), (linked_already, 0), "it may be the same node, started again");
+    // The original goes on as if nothing had happened.
+    assert!(send(&mut two, 2, 1, 5) && send(&mut one, 1, 2, 6));
+    let copied = Some(Refusal::Copied { node: id(2) });
+    until(&mut [&mut one, &mut two, &mut copy], |sides| sides[2].refusal() == copied);
+    assert_eq!((one.refusal(), alarm.node()), (copied, Some(id(2))));
+    assert!(alarm.refused() > 0);
+    assert!(linked(&one, 2));
+    assert_eq!((&one.received, &two.received, &copy.received), (&vec![5], &vec![6], &vec![]));
+
+    // The original is started again, and finds its place free though the copy has tried all the time.
+    drop(two);
+    let refused = alarm.refused();
+    until(&mut [&mut one, &mut copy], |_| alarm.refused() > refused + 1);
+    assert!(!linked(&one, 2));
+    let mut two = Side::with(hasty(options(2, second, &told)));
+    until(&mut [&mut one, &mut two, &mut copy], |sides| linked(sides[0], 2) && linked(sides[1], 1));
+    assert!(copy.received.is_empty());
+    assert_eq!(copy.peers.room(id(1)), None);
+}
+
+#[test]
+fn a_process_that_was_killed_and_started_again_is_let_in_at_once() {
+    let addresses = addresses::<2>();
+    let patient = |node| {
+        let told = [(1, addresses[0]), (2, addresses[1])];
+        TcpOptions { silence_max: Duration::from_secs(3600), ..options(node, addresses[usize::from(node == 2)], &told) }
+    };
+    let (mut one, mut two) = (Side::with(patient(1)), Side::with(patient(2)));
+    let mut refused = false;
+    for _ in 0..20 {
+        until(&mut [&mut one, &mut two], |sides| {
+            refused |= sides.iter().any(|side| side.refusal().is_some());
+            linked(sides[0], 2) && linked(sides[1], 1)
+        });
+        drop(two);
+        two = Side::with(patient(2));
+        // Both the end of the old process and the greeting of the new one wait to be noticed.
+        let patience = Instant::now() + Duration::from_millis(20);
+        while Instant::now() < patience {
+            two.turn();
+        }
+    }
+    assert!(!refused);
+}
+
+#[test]
+fn a_process_that_ended_without_a_sign_makes_room_after_the_silence() {
+    let [first, second] = addresses();
+    let hasty = TcpOptions { silence_max: Duration::from_millis(300), ..options(1, first, &[(1, first), (2, second)]) };
+    let mut one = Side::with(hasty);
+    // Its connection stays open, and nothing comes over it: a machine without power.
+    let (_half_open, kind) = greet_as(&mut [&mut one], first, 2, 77);
+    assert_eq!(kind, FrameKind::Welcome);
+    let mut two = Side::new(identity(2), [first, second]);
+    until(&mut [&mut one, &mut two], |sides| sides[1].refusal() == Some(Refusal::AlreadyLinked { node: id(2) }));
+    until(&mut [&mut one, &mut two], |sides| linked(sides[0], 2) && linked(sides[1], 1));
+    assert_eq!(one.peers.copy_alarm().refused(), 0);
+}
+
+#[test]
+fn whom_it_dials_is_the_process_that_is_linked_or_nobody() {
+    let [first, second] = addresses();
+    let mut one = Side::with(options(1, first, &[(1, first), (2, second)]));
+    let (mut original, kind) = greet_as(&mut [&mut one], first, 2, 77);
+    assert_eq!(kind, FrameKind::Welcome);
+    // A copy has taken over the address, say.
+    let mut copy = Side::with(options(2, second, &[]));
+    let linked_already = Some(Refusal::AlreadyLinked { node: id(2) });
+    until(&mut [&mut one, &mut copy], |sides| sides[0].refusal() == linked_already);
+    assert_eq!(one.peers.room(id(2)), None, "nothing is sent to it");
+    original.write_all(&header(FrameKind::KeepAlive, b"").unwrap()).unwrap();
+    drop(original);
+    until(&mut [&mut one, &mut copy], |sides| sides[0].peers.room(id(2)).is_some());
+}
+
+#[test]
 fn a_stranger_is_answered_and_becomes_a_member_without_a_break() {
     let [first, second] = addresses();
     let mut one = Side::with(options(1, first, &[]));
@@ -142,9 +234,14 @@ fn a_stranger_that_says_nothing_is_let_go() {
 
 /// Connects as that node, and gives the connection with the kind of the answer.
 fn greet(sides: &mut [&mut Side], address: SocketAddr, node: u64) -> (TcpStream, FrameKind) {
+    greet_as(sides, address, node, 0)
+}
+
+/// Connects as that process of that node.
+fn greet_as(sides: &mut [&mut Side], address: SocketAddr, node: u64, process: u128) -> (TcpStream, FrameKind) {
     let role = Role::Node { identity: identity(node), wanted: id(1), address: Address::new() };
     let mut buffer = [0; 512];
-    let body = postcard::to_slice(&Hello::new(role), &mut buffer).unwrap();
+    let body = postcard::to_slice(&Hello::of(ProcessId(process), role), &mut buffer).unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(&header(FrameKind::Hello, body).unwrap()).unwrap();
     stream.write_all(body).unwrap();
@@ -157,7 +254,7 @@ fn greet(sides: &mut [&mut Side], address: SocketAddr, node: u64) -> (TcpStream,
         if let Some(frame) = Frame::decode(&answer, 1024).unwrap() {
             kind = Some(frame.kind);
             if frame.kind == FrameKind::Welcome {
-                assert_eq!(postcard::from_bytes::<Welcome>(frame.body).unwrap().identity.node, id(1));
+                assert_eq!(Welcome::decode(frame.body).unwrap().identity.node, id(1));
             }
         }
         kind.is_some()

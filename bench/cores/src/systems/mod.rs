@@ -62,6 +62,11 @@ impl System {
         }
     }
 
+    /// What raft-core promises: nothing is allocated for an entry, nor for anything else once it runs.
+    pub(crate) fn needs_no_heap(self) -> bool {
+        matches!(self, System::RaftCore | System::RaftCoreEncoded)
+    }
+
     /// A new cluster with a leader.
     pub(crate) fn start(self, work: Work) -> Box<dyn Cluster> {
         match self {

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use raft_client::{NotExecuted, OperatorClient, OperatorError};
@@ -44,6 +45,8 @@ pub(crate) struct NewMember {
     part: Part,
     #[serde(default)]
     priority: u8,
+    /// A member that leaves by the same change.
+    replaces: Option<u64>,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
@@ -63,8 +66,9 @@ pub(crate) async fn add(State(app): State<Arc<App>>, Json(new): Json<NewMember>)
     };
     let id = node(new.id)?;
     let member = Member::new(id, suffrage, &new.address).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let member = Member { priority: new.priority, ..member };
-    let entry = operate(&app, move |client| client.change_members(&[MemberChange::Add(member)], false)).await?;
+    let mut changes = vec![MemberChange::Add(Member { priority: new.priority, ..member })];
+    changes.extend(new.replaces.map(node).transpose()?.map(MemberChange::Remove));
+    let entry = operate(&app, move |client| client.change_members(&changes, false)).await?;
     Ok((StatusCode::CREATED, Json(json!({ "entry": entry.index.0 }))).into_response())
 }
 
@@ -76,6 +80,8 @@ pub(crate) struct Changed {
     part: Option<Part>,
     address: Option<String>,
     priority: Option<u8>,
+    /// A member that leaves by the same change: so a learner that has caught up takes the place of a voter.
+    replaces: Option<u64>,
 }
 
 pub(crate) async fn change(
@@ -99,13 +105,28 @@ pub(crate) async fn change(
     if changes.is_empty() {
         return Err(Problem::bad_request("name what is to be changed: part, address or priority"));
     }
+    changes.extend(changed.replaces.map(node).transpose()?.map(MemberChange::Remove));
     let entry = operate(&app, move |client| client.change_members(&changes, false)).await?;
     Ok(Json(json!({ "entry": entry.index.0 })).into_response())
 }
 
-pub(crate) async fn remove(State(app): State<Arc<App>>, Path(id): Path<u64>) -> Result<Response, Problem> {
+/// How a member is removed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Removal {
+    /// Also if the cluster stands still then, since too few of the others answer.
+    #[serde(default)]
+    force: bool,
+}
+
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    Path(id): Path<u64>,
+    removal: Result<Query<Removal>, QueryRejection>,
+) -> Result<Response, Problem> {
     let id = node(id)?;
-    let entry = operate(&app, move |client| client.change_members(&[MemberChange::Remove(id)], false)).await?;
+    let Query(Removal { force }) = removal.map_err(|wrong| Problem::bad_request(wrong.body_text()))?;
+    let entry = operate(&app, move |client| client.change_members(&[MemberChange::Remove(id)], force)).await?;
     Ok(Json(json!({ "entry": entry.index.0 })).into_response())
 }
 

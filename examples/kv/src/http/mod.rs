@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kv::command::VALUE_BYTES_MAX;
 use raft_node::Handle;
+use raft_transport_tcp::rivals::CopyAlarm;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -43,6 +44,8 @@ pub(crate) struct App {
     pub(crate) handle: Handle,
     /// Where this node's native protocol is served, for its status.
     pub(crate) listen: String,
+    /// Tells of processes that run with a copy of a member's data.
+    pub(crate) copies: CopyAlarm,
     /// How long a change of the members may take.
     pub(crate) patience: Duration,
 }
@@ -56,8 +59,8 @@ pub(crate) struct Server {
 
 impl Server {
     /// Begins to serve connections of `listener`.
-    pub(crate) fn start(listener: TcpListener, handle: Handle, listen: String) -> Server {
-        let router = router(Arc::new(App { handle, listen, patience: CHANGE_TIMEOUT }));
+    pub(crate) fn start(listener: TcpListener, handle: Handle, listen: String, copies: CopyAlarm) -> Server {
+        let router = router(Arc::new(App { handle, listen, copies, patience: CHANGE_TIMEOUT }));
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(accept(listener, router, stopped));
         Server { stop, accepting }

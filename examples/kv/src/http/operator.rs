@@ -28,8 +28,13 @@ async fn ask(app: &App) -> Result<NodeStatus, Problem> {
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let mut status = status_json(&app.listen, &ask(&app).await?);
     let followers = app.handle.followers().await?;
-    if let Some(fields) = status.as_object_mut().filter(|_| !followers.is_empty()) {
-        fields.insert("followers".into(), followers.iter().map(follower_json).collect());
+    if let Some(fields) = status.as_object_mut() {
+        if !followers.is_empty() {
+            fields.insert("followers".into(), followers.iter().map(follower_json).collect());
+        }
+        if let Some(node) = app.copies.node() {
+            fields.insert("copied_storage_of".into(), json!(node.get()));
+        }
     }
     Ok(Json(status).into_response())
 }
@@ -90,6 +95,11 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         ("raft_elections_won_total", "Elections won.", status.elections_won),
         ("raft_syncs_total", "Syncs of the log.", status.syncs),
         ("raft_entries_synced_total", "Entries that syncs made durable.", status.entries_synced),
+        (
+            "raft_copies_refused_total",
+            "Connections of processes with a copied data directory, all of them refused.",
+            app.copies.refused(),
+        ),
         ("raft_bytes_written_total", "Bytes written to the log.", status.bytes_written),
     ];
     let mut text = String::new();

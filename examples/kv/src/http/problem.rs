@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use raft_core::client::protocol::NotExecuted;
 use raft_core::message::ProposeError;
 use raft_core::session::operation::Refusal;
+use raft_core::types::Millis;
 use raft_node::Failed;
 use serde_json::json;
 
@@ -65,6 +66,11 @@ impl Problem {
     }
 }
 
+/// For `Retry-After`, which knows no fractions: never too early, and never at once.
+fn whole_seconds(wait: Millis) -> u64 {
+    wait.0.div_ceil(1000).max(1)
+}
+
 impl From<Failed> for Problem {
     fn from(failed: Failed) -> Problem {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
@@ -80,6 +86,9 @@ impl From<Failed> for Problem {
             NotExecuted::Refused(ProposeError::Busy) => Problem::new(unavailable, "overloaded", detail).retry_after(1),
             NotExecuted::Refused(ProposeError::NotLeader { leader: Some(_) }) => {
                 Problem::new(unavailable, "not-leader", detail).retry_after(1)
+            }
+            NotExecuted::Refused(ProposeError::Transferring { within, .. }) => {
+                Problem::new(unavailable, "transferring", detail).retry_after(whole_seconds(within))
             }
             NotExecuted::Refused(ProposeError::NoSpace) => {
                 Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no-space", detail)
@@ -100,7 +109,7 @@ impl From<Refusal> for Problem {
             Refusal::SessionExpired => Problem::new(StatusCode::GONE, "session-expired", detail),
             Refusal::OutOfOrder => Problem::new(StatusCode::CONFLICT, "out-of-order", detail),
             Refusal::TableFull { retry_after } => {
-                let seconds = retry_after.0.div_ceil(1000).max(1);
+                let seconds = whole_seconds(retry_after);
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "table-full", detail).retry_after(seconds)
             }
             _ => Problem::new(StatusCode::CONFLICT, "refused", detail),
@@ -124,5 +133,28 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::types::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn who_meets_a_hand_over_is_told_when_it_will_be_over() {
+        let to = NodeId::new(2).unwrap();
+        for (within, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (2500, 3)] {
+            let reason = NotExecuted::Refused(ProposeError::Transferring { to, within: Millis(within) });
+            let problem = Problem::from(Failed::NotExecuted(reason));
+            assert_eq!(
+                (problem.status.as_u16(), problem.kind, problem.retry_after),
+                (503, "transferring", Some(seconds))
+            );
+            assert!(problem.detail.starts_with("not executed"), "{}", problem.detail);
+            let response = problem.into_response();
+            assert_eq!(response.headers()[header::RETRY_AFTER], seconds.to_string());
+        }
     }
 }

@@ -64,12 +64,13 @@ where
     }
 }
 
-/// Whether the reason is one that passes, such as an election.
+/// Whether the reason is one that passes, such as an election or a hand-over.
 fn passes(reason: NotExecuted) -> bool {
     matches!(
         reason,
-        NotExecuted::Refused(ProposeError::NotLeader { .. } | ProposeError::NotReady)
-            | NotExecuted::Unconfirmed
+        NotExecuted::Refused(
+            ProposeError::NotLeader { .. } | ProposeError::NotReady | ProposeError::Transferring { .. }
+        ) | NotExecuted::Unconfirmed
             | NotExecuted::Overtaken
     )
 }

@@ -1,5 +1,6 @@
 //! A cluster of three `kv serve` processes, started by hand.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
@@ -36,6 +38,8 @@ pub(crate) struct Cluster {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) ports: [u16; 6],
     nodes: [Option<Child>; 3],
+    /// What its nodes are told besides.
+    extra: &'static [&'static str],
 }
 
 impl Drop for Cluster {
@@ -49,8 +53,12 @@ impl Drop for Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Cluster {
+        Cluster::start_with(&[])
+    }
+
+    pub(crate) fn start_with(extra: &'static [&'static str]) -> Cluster {
         let folder = tempfile::tempdir().unwrap();
-        let mut cluster = Cluster { folder, ports: free_ports(), nodes: [const { None }; 3] };
+        let mut cluster = Cluster { folder, ports: free_ports(), nodes: [const { None }; 3], extra };
         for node in 1..=3 {
             cluster.start_node(node);
         }
@@ -65,7 +73,8 @@ impl Cluster {
     /// The command that runs a node.
     pub(crate) fn serve(&self, node: usize, data: &Path) -> Command {
         let mut command = kv();
-        command.arg("serve").arg("--data").arg(data).args(["--log", "warn", "--id", &node.to_string()]);
+        command.arg("serve").arg("--data").arg(data).args(["--log", "info", "--id", &node.to_string()]);
+        command.args(self.extra);
         command.args(["--listen", &format!("127.0.0.1:{}", self.ports[node - 1])]);
         command.args(["--http", &format!("127.0.0.1:{}", self.ports[node + 2])]);
         for peer in 1..=3 {
@@ -75,7 +84,17 @@ impl Cluster {
     }
 
     pub(crate) fn start_node(&mut self, node: usize) {
-        self.nodes[node - 1] = Some(self.serve(node, &self.data(node)).stderr(Stdio::null()).spawn().unwrap());
+        let log = File::options().create(true).append(true).open(self.log(node)).unwrap();
+        self.nodes[node - 1] = Some(self.serve(node, &self.data(node)).stderr(log).spawn().unwrap());
+    }
+
+    fn log(&self, node: usize) -> PathBuf {
+        self.folder.path().join(format!("{node}.log"))
+    }
+
+    /// What a node has logged since its first start.
+    pub(crate) fn said(&self, node: usize) -> String {
+        std::fs::read_to_string(self.log(node)).unwrap()
     }
 
     pub(crate) fn wait_until_ready(&self) {
@@ -99,9 +118,24 @@ impl Cluster {
                 return status.code();
             }
             thread::sleep(Duration::from_millis(10));
+            // Whoever is impatient says it again, which changes nothing.
+            let _ = kill_process(Pid::from_child(&child), Signal::TERM);
         }
         child.kill().unwrap();
         child.wait().unwrap().code()
+    }
+
+    /// Ends a node by SIGKILL.
+    pub(crate) fn kill(&mut self, node: usize) {
+        let mut child = self.nodes[node - 1].take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// The exit status of a node, once it has ended by itself.
+    pub(crate) fn wait_for_end(&mut self, node: usize) -> Option<i32> {
+        let mut child = self.nodes[node - 1].take().unwrap();
+        exit_status(&mut child)
     }
 
     pub(crate) fn url(&self, node: usize, path: &str) -> String {
@@ -142,4 +176,84 @@ pub(crate) fn agent() -> Agent {
 
 pub(crate) fn json(answer: &mut Response<Body>) -> serde_json::Value {
     serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap_or_default()
+}
+
+/// A node that joins the cluster.
+pub(crate) struct Joiner {
+    pub(crate) process: Child,
+    pub(crate) address: String,
+}
+
+impl Drop for Joiner {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub(crate) fn free_port() -> u16 {
+    free_ports()[0]
+}
+
+impl Joiner {
+    pub(crate) fn start(cluster: &Cluster, id: u64, port: u16, through: &str) -> Joiner {
+        let (data, address) = (cluster.folder.path().join(id.to_string()), format!("127.0.0.1:{port}"));
+        let mut command = kv();
+        command.args(["serve", "--id", &id.to_string(), "--log", "warn", "--join", through]).arg("--data").arg(data);
+        let process = command.args(["--listen", &address]).stderr(Stdio::null()).spawn().unwrap();
+        Joiner { process, address }
+    }
+
+    /// Its status, as the command line tells it, once it answers and `wanted` holds.
+    pub(crate) fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let output = kv().args(["status", "--json", "--endpoints", &self.address]).output().unwrap();
+            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            if wanted(&status["nodes"][0]) {
+                return status["nodes"][0].clone();
+            }
+            assert!(Instant::now() < end, "the node that joins never was as it should be: {status}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Its exit status, once it has ended by itself.
+    pub(crate) fn end(mut self) -> Option<i32> {
+        exit_status(&mut self.process)
+    }
+}
+
+fn exit_status(child: &mut Child) -> Option<i32> {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    panic!("it does not end");
+}
+
+/// The part of a member, as node 1 knows it; `null` if it is none.
+pub(crate) fn part(cluster: &Cluster, id: u64) -> Value {
+    let members = json(&mut agent().get(cluster.url(1, "/v1/members")).call().unwrap());
+    let found = members["members"].as_array().unwrap().iter().find(|member| member["id"] == id);
+    found.map_or(Value::Null, |member| member["part"].clone())
+}
+
+pub(crate) fn wait_for_part(cluster: &Cluster, id: u64, wanted: &Value) {
+    let end = Instant::now() + PATIENCE;
+    while part(cluster, id) != *wanted {
+        assert!(Instant::now() < end, "member {id} is never {wanted}: {}", part(cluster, id));
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(crate) fn post(cluster: &Cluster, node: usize, path: &str, body: &Value) -> (u16, Value) {
+    let request = agent().post(cluster.url(node, path)).header("content-type", "application/json");
+    let mut answer = request.send(body.to_string()).unwrap();
+    (answer.status().as_u16(), json(&mut answer))
 }
