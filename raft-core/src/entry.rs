@@ -262,7 +262,7 @@ impl<'a> Records<'a> {
             let (found, previous) = (header.id(), records.last);
             if records.entries == 0 {
                 records.first = found;
-            } else if found.index != previous.index.next() || found.term < previous.term || header.time < time {
+            } else if !found.index.follows(previous.index) || found.term < previous.term || header.time < time {
                 return Err(RecordError::Order { previous, found });
             }
             (records.last, time, rest) = (found, header.time, behind);
@@ -274,7 +274,7 @@ impl<'a> Records<'a> {
     /// Whether the first one can stand right behind `previous`; so can none.
     #[must_use]
     pub fn follow(&self, previous: EntryId) -> bool {
-        self.is_empty() || (self.first.index == previous.index.next() && self.first.term >= previous.term)
+        self.is_empty() || (self.first.index.follows(previous.index) && self.first.term >= previous.term)
     }
 
     /// Takes `bytes`, whose checksums were verified when they came into memory, as records that
@@ -527,6 +527,16 @@ mod tests {
             assert!(matches!(Records::check(start, &bad), Err(RecordError::Order { .. })));
             assert!(matches!(Records::verified(start, &bad), Err(RecordError::Order { .. })));
         }
+    }
+
+    /// Indexes saturate: the one after the last is the last.
+    #[test]
+    fn nothing_follows_the_last_index() {
+        let (last, before) = (Index(u64::MAX), Index(u64::MAX - 1));
+        let one = record(1, last.0, 2, b"a");
+        assert!(Records::check(EntryId::new(Term(1), before), &one).is_ok());
+        assert!(Records::check(EntryId::new(Term(1), last), &one).is_err());
+        assert!(Records::parse(&[one.as_slice(), &one].concat()).is_err());
     }
 
     #[test]

@@ -122,6 +122,10 @@ pub trait Storage {
     /// The storage failed for good.
     fn saved(&mut self) -> Result<Saved, Self::Error>;
 
+    /// The view holds all that may have been lost (`Config::suspect_through`), by a leader of a later term: a storage
+    /// that remembers that it was suspect may forget it when the view is durable.
+    fn trust(&mut self) {}
+
     /// The latest snapshot; `None` while there is none. Entries that it covers are dropped by
     /// [`Storage::compact`] alone.
     fn snapshot(&self) -> Option<SnapshotId> {

@@ -40,6 +40,12 @@ impl Index {
         Index(self.0.saturating_add(1))
     }
 
+    /// Whether this is the index right after `previous`. Nothing follows the last there is.
+    #[must_use]
+    pub fn follows(self, previous: Index) -> bool {
+        previous.0.checked_add(1) == Some(self.0)
+    }
+
     /// The index before this one; the one before 0 is 0.
     #[must_use]
     pub fn previous(self) -> Index {

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::coverage::Coverage;
+use crate::options::Options;
 use crate::run::{self, Outcome};
 use crate::workload::Workload;
 
@@ -50,6 +51,8 @@ pub struct Plan {
     pub failures_max: usize,
     /// On how many threads.
     pub threads: usize,
+    /// How many nodes every world begins with, instead of what is drawn.
+    pub nodes: Option<u64>,
 }
 
 /// Runs the worlds of a plan. `told` hears of progress: how many were run, and how many simulated milliseconds.
@@ -67,7 +70,9 @@ pub fn run<W: Workload>(plan: &Plan, workload: impl Fn(u64) -> W + Sync, told: i
                         return;
                     }
                     let seed = plan.first.wrapping_add(number);
-                    let outcome = run::run(seed, workload(seed), false);
+                    let mut options = Options::draw(seed);
+                    options.nodes = plan.nodes.unwrap_or(options.nodes);
+                    let outcome = run::run_with(seed, options, workload(seed), false);
                     let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
                     summary.add(outcome);
                     enough.fetch_or(summary.failures.len() >= plan.failures_max, Ordering::Relaxed);

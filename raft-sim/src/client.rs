@@ -18,14 +18,6 @@ use crate::random::Random;
 /// The most commands of one session in flight.
 const WINDOW: usize = 8;
 
-/// The first wait for an answer, in milliseconds.
-const ATTEMPT_TIMEOUT_MILLIS: u64 = 150;
-/// The longest pause between attempts.
-const BACK_OFF_MILLIS_MAX: u64 = 200;
-/// The longest that a client waits before it tries again: waits double up to eight times the first one, and are up to
-/// a quarter longer.
-pub(crate) const LONGEST_WAIT_MILLIS: u64 = ATTEMPT_TIMEOUT_MILLIS * 10 + BACK_OFF_MILLIS_MAX;
-
 /// What an operation is, for its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Errand {
@@ -110,6 +102,8 @@ pub(crate) struct Client {
     commands: BTreeMap<u64, (OperationNumber, Vec<u8>)>,
     singles: BTreeMap<OperationNumber, Single>,
     sent: BTreeMap<u64, Sent>,
+    /// Since when an answer of a node is waited for, if one is.
+    silent_since: BTreeMap<usize, Instant>,
     next_request: u64,
     /// Until when it sends nothing, keep-alives included.
     pub(crate) silent_until: Instant,
@@ -118,12 +112,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(mut random: Random, load: LoadOptions, nodes: Vec<NodeId>) -> Client {
-        let pace = Pace {
-            attempt_timeout: Millis(ATTEMPT_TIMEOUT_MILLIS),
-            back_off: Millis(10),
-            back_off_max: Millis(BACK_OFF_MILLIS_MAX),
-        };
+    /// A client that waits so long for the answer to a first attempt.
+    pub(crate) fn new(mut random: Random, load: LoadOptions, attempt_timeout: Millis, nodes: Vec<NodeId>) -> Client {
+        let pace = Pace { attempt_timeout, back_off: Millis(10), back_off_max: attempt_timeout };
         let route = Route::new(nodes.len(), usize::try_from(random.below(nodes.len() as u64)).unwrap_or(0));
         Client {
             jitter: Jitter::new(random.bits()),
@@ -135,6 +126,7 @@ impl Client {
             commands: BTreeMap::new(),
             singles: BTreeMap::new(),
             sent: BTreeMap::new(),
+            silent_since: BTreeMap::new(),
             // No two lives of a client use the same number, so that an answer of one is not taken for one of another.
             next_request: random.bits() >> 1,
             silent_until: Instant(0),
@@ -198,6 +190,7 @@ impl Client {
             return;
         }
         self.settle(now);
+        self.hang_up_on_silence(now);
         if self.route.ready_at() > now {
             return;
         }
@@ -210,7 +203,7 @@ impl Client {
             let id = RequestId(self.next_request);
             let frame = request_frame(&outgoing.request(id, self.load.forward, command));
             let owner = Owner::Session { nonce: self.nonce, token: outgoing.token };
-            self.send(owner, frame);
+            self.send(now, owner, frame);
         }
         let due: Vec<OperationNumber> =
             self.singles.iter().filter(|(_, single)| single.at <= now).map(|(operation, _)| *operation).collect();
@@ -253,11 +246,12 @@ impl Client {
         };
         let request = Request { id: RequestId(self.next_request), forward: self.load.forward, body };
         let frame = request_frame(&request);
-        self.send(Owner::Single { operation, attempt }, frame);
+        self.send(now, Owner::Single { operation, attempt }, frame);
     }
 
-    fn send(&mut self, owner: Owner, frame: Vec<u8>) {
+    fn send(&mut self, now: Instant, owner: Owner, frame: Vec<u8>) {
         let node = self.route.target();
+        self.silent_since.entry(node).or_insert(now);
         self.sent.insert(self.next_request, Sent { node, owner });
         self.next_request += 1;
         if self.sent.len() > 4 * WINDOW {
@@ -279,6 +273,10 @@ impl Client {
         let Some(sent) = self.sent.remove(&response.id.0) else { return };
         if self.nodes.get(sent.node) != Some(&from) {
             return;
+        }
+        self.silent_since.remove(&sent.node);
+        if self.sent.values().any(|other| other.node == sent.node) {
+            self.silent_since.insert(sent.node, now);
         }
         self.steer(now, sent.node, &response.body);
         match sent.owner {
@@ -370,10 +368,21 @@ impl Client {
         }
     }
 
+    /// Gives up connections from which nothing has come for so long as an answer is waited for.
+    fn hang_up_on_silence(&mut self, now: Instant) {
+        let patience = self.pace.attempt_timeout;
+        let silent = self.silent_since.iter().filter(|(_, since)| since.after(patience) <= now).map(|(node, _)| *node);
+        for node in silent.collect::<Vec<usize>>() {
+            let node = *self.nodes.get(node).expect("only nodes that are known were sent anything");
+            self.disconnected(now, node);
+        }
+    }
+
     /// The attempt under way to `node` is known to be lost: a connection that broke.
     pub(crate) fn disconnected(&mut self, now: Instant, node: NodeId) {
         let Some(place) = self.nodes.iter().position(|known| *known == node) else { return };
         self.route.failed(place, now, &self.pace, &mut self.jitter);
+        self.silent_since.remove(&place);
         let lost: Vec<u64> = self.sent.iter().filter(|(_, sent)| sent.node == place).map(|(id, _)| *id).collect();
         for id in lost {
             let Some(sent) = self.sent.remove(&id) else { continue };
@@ -399,6 +408,7 @@ impl Client {
             self.end(operation, End::Unknown);
         }
         self.sent.clear();
+        self.silent_since.clear();
         if let Some(session) = self.session.as_mut().filter(|_| keeps_session) {
             session.disconnected(now);
             return;
@@ -420,9 +430,10 @@ impl Client {
     pub(crate) fn deadline(&self) -> Instant {
         let session = self.session.as_ref().map_or(Instant::NEVER, ClientSession::deadline);
         let singles = self.singles.values().map(|single| single.at).min().unwrap_or(Instant::NEVER);
+        let silence = self.silent_since.values().map(|since| since.after(self.pace.attempt_timeout)).min();
         let waits = self.awaited() > 0 || self.session.is_some();
         let pause = if waits { self.route.ready_at() } else { Instant(0) };
-        session.min(singles).max(pause).max(self.silent_until)
+        session.min(singles).max(pause).min(silence.unwrap_or(Instant::NEVER)).max(self.silent_until)
     }
 }
 

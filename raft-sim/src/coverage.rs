@@ -1,103 +1,46 @@
-//! Marks: how often what is to be tested has really happened.
+//! Marks: how often what is to be tested has really happened, to whom, and what came of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use raft_core::raft::event::Event;
+use raft_core::raft::event::{Event, StepDown};
 
-/// What happened, and what came of it, and how often.
+use expected::EXPECTED;
+
+mod expected;
+
+/// What happened, to a node in which role (or nothing), and what came of it.
+pub type Mark = (&'static str, &'static str, &'static str);
+
+/// What is said of a check, as `what`.
+const CHECKED: &str = "checked";
+
+/// What happened, and how often.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
-    marks: BTreeMap<(String, &'static str), u64>,
+    marks: BTreeMap<Mark, u64>,
 }
 
-/// Marks that a long campaign must reach: one that is never reached is a hole in the simulation.
-const EXPECTED: &[(&str, &str)] = &[
-    ("operation", "done"),
-    ("operation", "not executed"),
-    ("operation", "unknown"),
-    ("power loss", "leader"),
-    ("power loss", "follower"),
-    ("power loss", "candidate"),
-    ("kill", "leader"),
-    ("kill", "follower"),
-    ("blackout", "all nodes"),
-    ("pause", "leader"),
-    ("pause", "follower"),
-    ("stop", "leader"),
-    ("stop", "follower"),
-    ("stop", "ended in order"),
-    ("partition", "both ways"),
-    ("partition", "one way"),
-    ("clogged link", "for a while"),
-    ("packet", "lost"),
-    ("packet", "doubled"),
-    ("packet", "replayed"),
-    ("packet", "slow"),
-    ("packet", "damaged"),
-    ("packet", "found damaged"),
-    ("slow disk", "leader"),
-    ("slow disk", "follower"),
-    ("failing call", "leader"),
-    ("failing call", "follower"),
-    ("storage", "stopped by an error"),
-    ("full disk", "leader"),
-    ("full disk", "follower"),
-    ("clock jump", "leader"),
-    ("clock jump", "follower"),
-    ("wiped disk", "follower"),
-    ("restored disk", "follower"),
-    ("member", "told that it is none"),
-    ("members", "asked for a change"),
-    ("leadership", "asked to be handed over"),
-    ("snapshot", "asked for"),
-    ("client crash", "keeps its session"),
-    ("client crash", "loses its session"),
-    ("client silence", "beyond its lease"),
-    ("client silence", "within its lease"),
-    ("stranger", "storm of opens"),
-    ("stranger", "hostile numbers"),
-    ("event", "became leader"),
-    ("event", "stepped down: higher term"),
-    ("event", "stepped down: lost quorum"),
-    ("event", "configuration appended"),
-    ("event", "configuration committed"),
-    ("event", "configuration dropped"),
-    ("event", "snapshot sending"),
-    ("event", "snapshot sent"),
-    ("event", "snapshot installed"),
-    ("event", "transfer began"),
-    ("event", "transfer failed"),
-    ("event", "disk stalled"),
-    ("event", "peer forgot"),
-    ("session", "opened"),
-    ("session", "opened again"),
-    ("session", "kept alive"),
-    ("session", "closed"),
-    ("session", "executed"),
-    ("session", "replayed"),
-    ("session", "refused: expired"),
-    ("session", "refused: stale"),
-    ("session", "refused: window full"),
-    ("session", "refused: table full"),
-];
-
 impl Coverage {
-    /// Something has happened.
-    pub fn count(&mut self, what: &str, outcome: &'static str) {
-        self.add(what, outcome, 1);
+    /// Something has happened, in which nodes have no part.
+    pub fn count(&mut self, what: &'static str, outcome: &'static str) {
+        self.add((what, "", outcome), 1);
+    }
+
+    /// A check was made so often.
+    pub fn checked(&mut self, check: &'static str, times: u64) {
+        self.add((CHECKED, "", check), times);
     }
 
     /// Something has happened so often.
-    pub fn add(&mut self, what: &str, outcome: &'static str, times: u64) {
+    pub fn add(&mut self, mark: Mark, times: u64) {
         if times > 0 {
-            *self.marks.entry((what.to_owned(), outcome)).or_default() += times;
+            *self.marks.entry(mark).or_default() += times;
         }
     }
 
     /// A node has told of something.
     pub fn event(&mut self, event: &Event) {
-        use raft_core::raft::event::StepDown;
         let name = match event {
             Event::NewTerm { .. } => "new term",
             Event::BecameLeader { .. } => "became leader",
@@ -126,29 +69,33 @@ impl Coverage {
 
     /// Puts the marks of another run to these.
     pub fn merge(&mut self, other: &Coverage) {
-        for ((what, outcome), times) in &other.marks {
-            self.add(what, outcome, *times);
+        for (mark, times) in &other.marks {
+            self.add(*mark, *times);
         }
     }
 
     /// The marks that were to be reached and were not.
-    pub fn missing(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
-        EXPECTED.iter().copied().filter(|(what, outcome)| !self.marks.contains_key(&((*what).to_owned(), *outcome)))
+    pub fn missing(&self) -> impl Iterator<Item = Mark> + '_ {
+        EXPECTED.iter().copied().filter(|mark| !self.marks.contains_key(mark))
     }
 
     /// How often that has happened.
     #[must_use]
-    pub fn times(&self, what: &str, outcome: &'static str) -> u64 {
-        self.marks.get(&(what.to_owned(), outcome)).copied().unwrap_or(0)
+    pub fn times(&self, mark: Mark) -> u64 {
+        self.marks.get(&mark).copied().unwrap_or(0)
     }
 }
 
 impl fmt::Display for Coverage {
+    /// Two tables: of what happened, and of what was checked.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "| what | outcome | times |")?;
-        writeln!(formatter, "|---|---|--:|")?;
-        for ((what, outcome), times) in &self.marks {
-            writeln!(formatter, "| {what} | {outcome} | {times} |")?;
+        writeln!(formatter, "| what | to whom | outcome | times |\n|---|---|---|--:|")?;
+        for ((what, whom, outcome), times) in self.marks.iter().filter(|((what, ..), _)| *what != CHECKED) {
+            writeln!(formatter, "| {what} | {whom} | {outcome} | {times} |")?;
+        }
+        writeln!(formatter, "\n| checked | times |\n|---|--:|")?;
+        for ((_, _, check), times) in self.marks.iter().filter(|((what, ..), _)| *what == CHECKED) {
+            writeln!(formatter, "| {check} | {times} |")?;
         }
         Ok(())
     }
@@ -162,11 +109,15 @@ mod tests {
     fn marks_add_up_and_what_was_not_reached_is_known() {
         let mut coverage = Coverage::default();
         assert_eq!(coverage.missing().count(), EXPECTED.len());
-        coverage.count("kill", "leader");
+        let some = EXPECTED[0];
+        coverage.add(some, 1);
         let mut other = Coverage::default();
-        other.add("kill", "leader", 2);
+        other.add(some, 2);
+        other.checked("a read is fresh", 5);
         coverage.merge(&other);
-        assert_eq!(coverage.times("kill", "leader"), 3);
+        assert_eq!(coverage.times(some), 3);
         assert_eq!(coverage.missing().count(), EXPECTED.len() - 1);
+        let text = coverage.to_string();
+        assert!(text.ends_with("| a read is fresh | 5 |\n"), "{text}");
     }
 }

@@ -128,6 +128,11 @@ pub(crate) fn request_frame(request: &Request<'_>) -> Vec<u8> {
     framed(FrameKind::Request, &bytes)
 }
 
+/// The request in a frame, if it is one.
+pub(crate) fn request_in(frame: &[u8]) -> Option<Request<'_>> {
+    Request::decode(body(frame, FrameKind::Request)?).ok()
+}
+
 /// The response in a frame, if it is one.
 pub(crate) fn response_in(frame: &[u8]) -> Option<Response<'_>> {
     Response::decode(body(frame, FrameKind::Response)?).ok()

@@ -2,84 +2,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use raft_core::client::protocol::{Consistency, Request, RequestBody, Response, ResponseBody, RoleName};
 use raft_core::entry::{EntryHeader, EntryKind};
+use raft_core::raft::Raft;
+use raft_core::raft::config::Config;
 use raft_core::session::operation::Operation as LogOperation;
 use raft_core::session::owned::OwnedOutcome;
 use raft_core::storage::Storage;
-use raft_core::types::{ClusterTime, EntryId, Incarnation, Index, NodeId, Nonce, Sequence, SessionId, Term};
-use thiserror::Error;
+use raft_core::types::{EntryId, Incarnation, Index, NodeId, Nonce, Sequence, SessionId, Term};
 
+use crate::check::completeness::Completeness;
+use crate::check::durability::Durability;
 use crate::check::elections::Elections;
 use crate::check::histories::{self, Record};
 use crate::check::logs::Logs;
+use crate::check::memory::Memory;
+use crate::check::reads::Reads;
+use crate::check::replies::Replies;
 use crate::check::sessions::Sessions;
 use crate::check::states::{Applied, States};
+use crate::check::table::Table;
+use crate::check::times::Times;
 use crate::check::votes::Votes;
 use crate::client::{End, OperationNumber};
 use crate::options::Options;
+use crate::violation::Violation;
 use crate::watched::{Execution, LogChange};
 use crate::workload::{Operation, Workload};
-
-/// What is not as it must be.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "the message of each says what its fields are")]
-pub enum Violation {
-    #[error("election safety: nodes {one} and {other} both led in term {term}")]
-    TwoLeaders { term: Term, one: NodeId, other: NodeId },
-    #[error("leader completeness: node {leader}, which leads in term {term}, lacks committed entry {committed:?}")]
-    LeaderLacks { term: Term, leader: NodeId, committed: EntryId },
-    #[error("votes: the term of node {node} went back from {before} to {after}")]
-    TermWentBack { node: NodeId, before: Term, after: Term },
-    #[error("votes: node {node} voted for {one:?} and for {other:?} in term {term}")]
-    VotedTwice { node: NodeId, term: Term, one: Option<NodeId>, other: Option<NodeId> },
-    #[error("log matching: node {node} holds another entry {entry:?} than others, or others before it")]
-    LogsDiffer { node: NodeId, entry: EntryId },
-    #[error("durability: node {node} said that entry {acknowledged:?} was durable, and does not hold it any more")]
-    Lost { node: NodeId, acknowledged: EntryId },
-    #[error("state machine safety: node {node} applied entry {index} after entry {before}")]
-    AppliedOutOfOrder { node: NodeId, before: Index, index: Index },
-    #[error("state machine safety: node {node} differs\n  first: {first}\n  here:  {here}")]
-    StatesDiffer { node: NodeId, first: String, here: String },
-    #[error("exactly once: entry {index} mixes up session {session}")]
-    SessionMixedUp { session: SessionId, index: Index },
-    #[error("exactly once: entry {index} replays command {sequence} of session {session}, which did not run before")]
-    ReplayOfNothing { session: SessionId, sequence: Sequence, index: Index },
-    #[error("exactly once: command {sequence} of session {session} ran at {first} and again at {second}")]
-    RanTwice { session: SessionId, sequence: Sequence, first: Index, second: Index },
-    #[error("exactly once: command {sequence} of session {session} ran at {index}; its client knew it would not")]
-    RanAfterRefusal { session: SessionId, sequence: Sequence, index: Index },
-    #[error(
-        "exactly once: command {sequence} of session {session}, whose commands run in order, ran too late at {index}"
-    )]
-    RanOutOfOrder { session: SessionId, sequence: Sequence, index: Index },
-    #[error("exactly once: the client of command {sequence} was told that it did not run; it ran at {index}")]
-    RefusedAndRan { sequence: Sequence, index: Index },
-    #[error("exactly once: command {sequence} got two answers; it ran at {index}")]
-    AnswersDiffer { sequence: Sequence, index: Index },
-    #[error("exactly once: command {sequence} was answered and did not run")]
-    AnsweredAndDidNotRun { sequence: Sequence },
-    #[error("cluster time: it went back at entry {entry:?}")]
-    TimeWentBack { entry: EntryId },
-    #[error("linearizability: no order of these operations on key {key} is possible\n{operations}")]
-    NotLinearizable { key: u64, operations: String },
-    #[error("memory: the sessions of node {node} take {bytes} bytes and had {before}")]
-    MemoryGrew { node: NodeId, before: usize, bytes: usize },
-    #[error("network: node {node} took in {frames} damaged frames")]
-    DamageTaken { node: NodeId, frames: u64 },
-    #[error("node {node} was told that it is no member, and is one")]
-    WronglyExpelled { node: NodeId },
-    #[error("node {node} cannot start: {error}")]
-    CannotStart { node: NodeId, error: String },
-    #[error("node {node} ended: {error}")]
-    Stopped { node: NodeId, error: String },
-    #[error("liveness: {what}, {millis} ms after the faults ended")]
-    Stuck { what: String, millis: u64 },
-    #[error("a calm cluster held {elections} elections")]
-    Unrest { elections: usize },
-    #[error("it panicked: {message}")]
-    Panicked { message: String },
-}
 
 /// An operation of a client, as far as it has come.
 #[derive(Clone, Debug)]
@@ -99,31 +48,37 @@ struct Payload {
 }
 
 /// All checkers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Judge {
     elections: Elections,
     votes: Votes,
+    completeness: Completeness,
     logs: Logs,
+    durability: Durability,
+    times: Times,
     states: States,
     sessions: Sessions,
+    table: Table,
+    replies: Replies,
+    reads: Reads,
+    memory: Memory,
     payloads: BTreeMap<EntryId, Payload>,
     /// The terms of the entries in the log of each machine.
     terms: BTreeMap<usize, BTreeMap<Index, Term>>,
-    /// The cluster time of each entry that was appended anywhere.
-    times: BTreeMap<EntryId, ClusterTime>,
     /// Machines whose logs hold entries without payloads: witnesses, which have no state.
     stripped: BTreeSet<usize>,
     cases: Vec<Case>,
     /// Moments of the history: no two are equal.
     moment: u64,
-    /// The last entry that any node knew to be committed.
-    committed: EntryId,
     /// Whether the network repeats requests. What a client concludes from a refusal rests on connections that do not:
     /// of one copy that was refused it knows, of another one it does not.
     repeats: bool,
-    memory: BTreeMap<(usize, u64), usize>,
     /// Outcomes of operations on sessions, counted.
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
+    /// How many operations of clients were done.
+    pub(crate) done: u64,
+    /// How often each check was made.
+    pub(crate) checked: BTreeMap<&'static str, u64>,
 }
 
 /// Which life of which machine something happened in.
@@ -140,7 +95,33 @@ pub(crate) struct Life {
 impl Judge {
     pub(crate) fn new(options: &Options) -> Judge {
         let network = options.network;
-        Judge { repeats: network.doubled + network.replayed > 0, ..Judge::default() }
+        Judge {
+            elections: Elections::default(),
+            votes: Votes::default(),
+            completeness: Completeness::default(),
+            logs: Logs::default(),
+            durability: Durability::default(),
+            times: Times::default(),
+            states: States::default(),
+            sessions: Sessions::default(),
+            table: Table::new(options.limits),
+            replies: Replies::default(),
+            reads: Reads::default(),
+            memory: Memory::default(),
+            payloads: BTreeMap::new(),
+            terms: BTreeMap::new(),
+            stripped: BTreeSet::new(),
+            cases: Vec::new(),
+            moment: 0,
+            repeats: network.doubled + network.replayed > 0,
+            outcomes: BTreeMap::new(),
+            done: 0,
+            checked: BTreeMap::new(),
+        }
+    }
+
+    fn check(&mut self, what: &'static str) {
+        *self.checked.entry(what).or_default() += 1;
     }
 
     /// A node has started.
@@ -155,8 +136,9 @@ impl Judge {
         if life.tampered {
             return Ok(());
         }
+        self.check("what was acknowledged is there at a start");
         self.votes.started(life.node, life.storage, state)?;
-        self.logs.started(life.node, life.storage, holds)
+        self.durability.started(life.node, life.storage, holds)
     }
 
     /// A node's storage was told something.
@@ -167,11 +149,12 @@ impl Judge {
                 let terms = self.terms.entry(life.place).or_default();
                 terms.split_off(&last.next());
                 let term = terms.get(last).copied().unwrap_or_default();
-                self.logs.truncated(life.storage, EntryId::new(term, *last));
+                self.durability.truncated(life.storage, EntryId::new(term, *last));
                 Ok(())
             }
             LogChange::Saved(saved) if !life.tampered => {
-                self.logs.saved(life.storage, saved.through);
+                self.check("term and vote of what is saved");
+                self.durability.saved(life.storage, saved.through);
                 self.votes.saved(life.node, life.storage, saved.hard_state)
             }
             LogChange::Saved(_) | LogChange::HardState(_) => Ok(()),
@@ -194,12 +177,9 @@ impl Judge {
             let sum = raft_core::crc::crc32c(u32::from(header.kind as u8), payload);
             raft_core::crc::crc32c(sum, &header.time.0.to_le_bytes())
         });
+        self.check("an entry is the same in every log");
         self.logs.appended(life.node, entry, before, sum)?;
-        self.times.insert(entry, header.time);
-        let before = EntryId::new(before, entry.index.previous());
-        if self.times.get(&before).is_some_and(|time| header.time < *time) {
-            return Err(Violation::TimeWentBack { entry });
-        }
+        self.times.appended(entry, EntryId::new(before, entry.index.previous()), header.time)?;
         if stripped {
             self.stripped.insert(life.place);
         } else {
@@ -215,14 +195,14 @@ impl Judge {
         term: Term,
         holds: impl FnOnce(EntryId) -> bool,
     ) -> Result<(), Violation> {
-        self.elections.won(term, life.node, self.committed, holds)
+        self.check("an elected leader holds what was committed");
+        self.elections.won(term, life.node)?;
+        self.completeness.leads(term, life.node, holds)
     }
 
     /// A node knows that entry to be committed.
     pub(crate) fn committed(&mut self, entry: EntryId) {
-        if entry.index > self.committed.index {
-            self.committed = entry;
-        }
+        self.completeness.committed(entry);
     }
 
     /// A node's state was made anew from a snapshot.
@@ -243,16 +223,22 @@ impl Judge {
         }
         let executed = executed.map(|execution| (execution.digest, execution.time));
         let applied = Applied { entry, outcome: outcome.clone(), executed };
+        self.check("an applied entry comes to the same everywhere");
         if !self.states.applied((life.place, life.number), life.node, applied)? {
             return Ok(());
         }
-        let Some(outcome) = outcome else { return Ok(()) };
-        self.count(&outcome);
-        if let Some(payload) = self.payloads.get(&entry).filter(|payload| payload.kind == EntryKind::Operation)
-            && let Ok(operation) = LogOperation::decode(&payload.payload)
-        {
-            self.sessions.applied(entry.index, &operation, &outcome)?;
+        let Judge { payloads, times, table, sessions, replies, .. } = self;
+        let payload = payloads.get(&entry).filter(|payload| payload.kind == EntryKind::Operation);
+        let operation = payload.and_then(|payload| LogOperation::decode(&payload.payload).ok());
+        let operation = operation.as_ref().zip(outcome.as_ref());
+        // Nobody saw the first entry being appended: the storages were made with it.
+        table.applied(entry.index, times.of(entry).unwrap_or_default(), operation)?;
+        if let Some((operation, outcome)) = operation {
+            sessions.applied(entry.index, operation, outcome)?;
+            replies.applied(entry.index, operation, outcome);
+            self.check("an operation comes to what the rules say");
         }
+        outcome.iter().for_each(|outcome| self.count(outcome));
         Ok(())
     }
 
@@ -278,10 +264,73 @@ impl Judge {
         *self.outcomes.entry(name).or_default() += 1;
     }
 
-    /// The memory of a node's session table, which is fixed for its life.
-    pub(crate) fn memory(&mut self, life: Life, bytes: usize) -> Result<(), Violation> {
-        let before = *self.memory.entry((life.place, life.number)).or_insert(bytes);
-        if before == bytes { Ok(()) } else { Err(Violation::MemoryGrew { node: life.node, before, bytes }) }
+    /// A machine turns out to be a witness.
+    pub(crate) fn has_no_state(&mut self, life: Life) {
+        self.stripped.insert(life.place);
+    }
+
+    /// A turn of a node's loop is over: its table is that of the log up to the last entry it applied, and it keeps no
+    /// more than it was told that it may.
+    pub(crate) fn turned<S: Storage, const NODES: usize>(
+        &mut self,
+        life: Life,
+        raft: &Raft<S, NODES>,
+        config: &Config,
+        (digest, bytes): (u32, usize),
+    ) -> Result<(), Violation> {
+        self.memory.sessions((life.place, life.number), life.node, bytes)?;
+        if raft.role() == RoleName::Leader {
+            let own = self.terms.get(&life.place).into_iter().flat_map(|terms| terms.range(raft.commit().next()..));
+            let uncommitted = own.filter(|(_, term)| **term == raft.term()).count() as u64;
+            self.check("what a leader has under way is within its limits");
+            Memory::leader(&raft.status(), uncommitted, config)?;
+        }
+        if raft.is_witness() {
+            self.has_no_state(life);
+        }
+        if self.stripped.contains(&life.place) || raft.awaits_restore() {
+            return Ok(());
+        }
+        self.check("a table of sessions is what the log makes it");
+        self.table.compare(life.node, raft.last_applied(), digest)
+    }
+
+    /// A client sends a request.
+    pub(crate) fn sent(&mut self, client: usize, request: &Request<'_>) {
+        match &request.body {
+            RequestBody::Operate { operation, .. } => self.replies.sent(client, request.id, operation),
+            RequestBody::Query { consistency: Consistency::Linearizable | Consistency::Lease, .. } => {
+                self.reads.sent(client, request.id);
+            }
+            _ => {}
+        }
+    }
+
+    /// A node that has applied all entries up to `applied` answers a client.
+    pub(crate) fn answers(
+        &mut self,
+        client: usize,
+        node: NodeId,
+        applied: Index,
+        response: &Response<'_>,
+    ) -> Result<(), Violation> {
+        match &response.body {
+            ResponseBody::Outcome(outcome) => {
+                let outcome = OwnedOutcome::from(*outcome);
+                if let OwnedOutcome::Answered { index, .. } | OwnedOutcome::Executed { index, .. } = outcome {
+                    self.reads.answered(index);
+                }
+                self.check("a reply rests on the log");
+                self.replies.told(client, response.id, node, applied, &outcome)
+            }
+            ResponseBody::Answer(_) => {
+                if self.reads.shown(client, response.id, node, applied)? {
+                    self.check("a read is fresh");
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A node ended since it was told that it is no member any more.
@@ -310,6 +359,8 @@ impl Judge {
         let Some(case) = self.cases.get_mut(number) else { return Ok(()) };
         match end {
             End::Done { answer } => {
+                self.done += 1;
+                *self.checked.entry("an answer is that of the one execution").or_default() += 1;
                 case.record.ended = Some((self.moment, answer.clone()));
                 match case.key {
                     Some((nonce, sequence)) => self.sessions.heard(nonce, sequence, answer.as_ref()),
@@ -336,9 +387,10 @@ impl Judge {
     }
 
     /// The run is over: what clients saw is checked as a whole.
-    pub(crate) fn finish<W: Workload>(&self, workload: &W) -> Result<(), Violation> {
+    pub(crate) fn finish<W: Workload>(&mut self, workload: &W) -> Result<(), Violation> {
         let records: Vec<Record> =
             self.cases.iter().filter(|case| self.may_have_happened(case)).map(|case| case.record.clone()).collect();
+        *self.checked.entry("an operation of a linearizable history").or_default() += records.len() as u64;
         histories::check(workload, &records)
     }
 
@@ -357,6 +409,16 @@ impl Judge {
     /// The last session that was opened with this secret.
     pub(crate) fn opened_by(&self, nonce: Nonce) -> Option<SessionId> {
         self.sessions.opened_by(nonce)
+    }
+
+    /// How many operations were refused because their session had ended.
+    pub(crate) fn refused_as_expired(&self) -> u64 {
+        self.outcomes.get("refused: expired").copied().unwrap_or(0)
+    }
+
+    /// How many sessions live after the last entry that any node has applied.
+    pub(crate) fn open_sessions(&self) -> usize {
+        self.table.sessions()
     }
 
     /// In how many terms there was a leader.

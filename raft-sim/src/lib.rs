@@ -30,6 +30,7 @@ pub mod run;
 pub mod shrink;
 pub mod trace;
 mod user;
+pub mod violation;
 pub mod workload;
 
 pub use user::check;

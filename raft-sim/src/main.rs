@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use raft_sim::campaign::{self, Plan, Summary};
+use raft_sim::options::Options;
 use raft_sim::registers::RegisterLoad;
 use raft_sim::run::{self, Outcome};
 use raft_sim::shrink::shrink;
 
 /// Marks are expected of campaigns that have so many worlds: fewer may miss what is rare.
-const SEEDS_FOR_ALL_MARKS: u64 = 1_000;
+const SEEDS_FOR_ALL_MARKS: u64 = 2_000;
 
 /// Breaks simulated clusters, and looks whether they keep their promises.
 #[derive(Parser, Debug)]
@@ -39,6 +40,9 @@ struct Arguments {
     /// On how many threads; all cores if not given.
     #[arg(long)]
     threads: Option<usize>,
+    /// With how many nodes every world begins; drawn if not given.
+    #[arg(long, conflicts_with = "hashes", value_parser = clap::value_parser!(u64).range(1..=7))]
+    nodes: Option<u64>,
     /// Does not look for a simpler world that fails in the same way.
     #[arg(long)]
     no_shrink: bool,
@@ -49,14 +53,16 @@ fn main() -> ExitCode {
     // A panic in a world is a verdict, and told as such.
     std::panic::set_hook(Box::new(|_| {}));
     match arguments.seed {
-        Some(seed) => replay(seed),
+        Some(seed) => replay(seed, arguments.nodes),
         None if arguments.hashes => hashes(&arguments),
         None => campaign(&arguments),
     }
 }
 
-fn replay(seed: u64) -> ExitCode {
-    let outcome = run::run(seed, RegisterLoad::default(), true);
+fn replay(seed: u64, nodes: Option<u64>) -> ExitCode {
+    let mut options = Options::draw(seed);
+    options.nodes = nodes.unwrap_or(options.nodes);
+    let outcome = run::run_with(seed, options, RegisterLoad::default(), true);
     println!("{}", outcome.options);
     outcome.lines.iter().for_each(|line| println!("{line}"));
     println!("seed {seed}: {} simulated ms, {} operations", outcome.millis, outcome.operations);
@@ -86,6 +92,7 @@ fn campaign(arguments: &Arguments) -> ExitCode {
         for_at_most: arguments.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
         failures_max: arguments.failures.max(1),
         threads: threads.unwrap_or(1),
+        nodes: arguments.nodes,
     };
     let bar = bar(&plan);
     let began = Instant::now();
@@ -106,7 +113,7 @@ fn campaign(arguments: &Arguments) -> ExitCode {
     }
     let failed = holes || !summary.failures.is_empty();
     for failure in summary.failures {
-        tell(failure, arguments.no_shrink);
+        tell(failure, &arguments);
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -132,22 +139,24 @@ fn report(summary: &Summary, plan: &Plan, elapsed: Duration) {
     let Summary { seeds, millis, operations, coverage, failures } = summary;
     println!("{coverage}");
     println!(
-        "{seeds} worlds, {} simulated s in {:.1} s: {} on {} threads; {operations} operations, {} failures",
+        "{seeds} worlds, {} simulated s in {:.1} s: {} on {} threads, {} on each; {operations} operations, {} failures",
         millis / 1_000,
         elapsed.as_secs_f64(),
         rate(*millis, elapsed),
         plan.threads,
+        rate(*millis / plan.threads as u64, elapsed),
         failures.len(),
     );
 }
 
 /// Tells of a failure: what it is, how to see it again, and the simplest world that has it.
-fn tell(failed: Outcome, no_shrink: bool) {
+fn tell(failed: Outcome, arguments: &Arguments) {
     let seed = failed.seed;
     println!("\nseed {seed}: VIOLATION of {}", failed.violation.as_ref().map(ToString::to_string).unwrap_or_default());
-    println!("replay: cargo run --release -p raft-sim -- --seed {seed}");
+    let nodes = arguments.nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
+    println!("replay: cargo run --release -p raft-sim -- --seed {seed}{nodes}");
     println!("{}", failed.options);
-    if no_shrink {
+    if arguments.no_shrink {
         return;
     }
     let (simpler, dropped) = shrink(failed, RegisterLoad::default);

@@ -1,6 +1,6 @@
 //! The simulated network between nodes and clients: what becomes of each packet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::options::NetworkOptions;
 use crate::random::Random;
@@ -14,6 +14,9 @@ pub(crate) enum Place {
     Node(u64),
     Client(usize),
 }
+
+/// A link takes nothing more while what it was given needs longer than this, in microseconds.
+const LINK_BUFFER_MICROS: u64 = 5_000;
 
 /// What may be changed on the way.
 pub(crate) trait Parcel: Clone {
@@ -35,6 +38,8 @@ pub(crate) struct Links<P> {
     /// Between whom everything passes as it should, whatever else holds.
     safe: BTreeSet<Place>,
     old: Vec<(Place, Place, P)>,
+    /// Until when each link is at work with what was sent over it.
+    busy_until: BTreeMap<(Place, Place), u64>,
     /// Packets so far: all, lost, doubled, replayed, damaged.
     pub(crate) counts: PacketCounts,
 }
@@ -62,6 +67,7 @@ impl<P: Parcel> Links<P> {
             cut: BTreeSet::new(),
             safe: BTreeSet::new(),
             old: Vec::new(),
+            busy_until: BTreeMap::new(),
             counts: PacketCounts::default(),
         }
     }
@@ -86,6 +92,12 @@ impl<P: Parcel> Links<P> {
         self.cut.len()
     }
 
+    /// From now on packets arrive once, in time and whole; where a link is cut, none does.
+    pub(crate) fn calm_down(&mut self) {
+        let NetworkOptions { latency_min, latency_max, .. } = self.options;
+        self.options = NetworkOptions { latency_min, latency_max, ..NetworkOptions::default() };
+    }
+
     /// From now on everything between these passes as it should.
     pub(crate) fn make_safe(&mut self, places: impl IntoIterator<Item = Place>) {
         self.safe = places.into_iter().collect();
@@ -102,9 +114,26 @@ impl<P: Parcel> Links<P> {
         self.random.between(self.options.latency_min, self.options.latency_max)
     }
 
+    /// Whether the buffer of a link is full.
+    pub(crate) fn is_full(&self, now: u64, from: Place, to: Place) -> bool {
+        self.busy_until.get(&(from, to)).is_some_and(|until| *until > now + LINK_BUFFER_MICROS)
+    }
+
+    /// How long a packet waits for those before it, and is on the line itself.
+    fn on_the_line(&mut self, now: u64, link: (Place, Place), parcel: &mut P) -> u64 {
+        let rate = self.options.bytes_per_milli;
+        if rate == 0 {
+            return 0;
+        }
+        let takes = parcel.bytes().len() as u64 * 1_000 / rate;
+        let until = self.busy_until.entry(link).or_default();
+        *until = (*until).max(now) + takes;
+        *until - now
+    }
+
     /// What comes of a packet that is sent: it arrives never, once, or several times; and one of long ago may arrive
     /// with it.
-    pub(crate) fn send(&mut self, from: Place, to: Place, parcel: P, arrivals: &mut Vec<Arrival<P>>) {
+    pub(crate) fn send(&mut self, now: u64, (from, to): (Place, Place), parcel: P, arrivals: &mut Vec<Arrival<P>>) {
         self.counts.sent += 1;
         let safe = self.is_safe(from, to);
         let options = self.options;
@@ -136,7 +165,8 @@ impl<P: Parcel> Links<P> {
             let after = self.latency() + self.random.below(options.slow_max);
             arrivals.push((after, from, to, parcel.clone()));
         }
-        let mut after = self.latency();
+        let mut parcel = parcel;
+        let mut after = self.latency() + self.on_the_line(now, (from, to), &mut parcel);
         if self.random.chance(options.slow) {
             self.counts.slow += 1;
             after += self.random.below(options.slow_max);
@@ -200,7 +230,7 @@ mod tests {
         let mut arrivals = Vec::new();
         for number in 0..packets {
             let bytes = u64::try_from(number).unwrap().to_le_bytes().to_vec();
-            links.send(Place::Node(1), Place::Node(2), bytes, &mut arrivals);
+            links.send(0, (Place::Node(1), Place::Node(2)), bytes, &mut arrivals);
         }
         arrivals
     }
@@ -234,6 +264,20 @@ mod tests {
         links.cut(Place::Node(1), Place::Node(2));
         assert_eq!(arrivals(&mut links, 100).len(), 100);
         assert!(!links.is_cut(Place::Node(1), Place::Node(2)));
+    }
+
+    #[test]
+    fn a_narrow_link_brings_packets_one_after_the_other_and_says_when_it_is_full() {
+        let options =
+            NetworkOptions { latency_min: 5, latency_max: 5, bytes_per_milli: 1, ..NetworkOptions::default() };
+        let mut links = Links::new(Random::new(1), options);
+        let (here, there) = (Place::Node(1), Place::Node(2));
+        assert!(!links.is_full(0, here, there));
+        // Each has eight bytes, and so takes eight milliseconds.
+        let after: Vec<u64> = arrivals(&mut links, 3).into_iter().map(|(after, ..)| after).collect();
+        assert_eq!(after, [8_005, 16_005, 24_005]);
+        assert!(links.is_full(18_000, here, there) && !links.is_full(19_000, here, there));
+        assert!(!links.is_full(0, there, here));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use raft_core::replica::Observer;
 use raft_core::session::operation::Outcome;
 use raft_core::session::owned::OwnedOutcome;
 use raft_core::storage::SnapshotId;
-use raft_core::types::{EntryId, Instant, NodeId};
+use raft_core::types::{EntryId, Instant, Millis, NodeId};
 use raft_node::{Clock, EventLoop, Handle, NodeOptions, StartError};
 use raft_storage_file::simulated::Disk;
 use raft_storage_file::{FileStorage, Identity, OpenError, Options as StorageOptions, StorageError, SuspectTail};
@@ -22,11 +22,8 @@ use thiserror::Error;
 use crate::endpoint::{Post, SharedPost, SimNetwork, SimPeers};
 use crate::watched::{Execution, LogChange, Seen, WatchedMachine, WatchedStorage};
 
-/// No entry takes less in a log: of so many bytes that were cut off it is known how many entries they can have been.
-const ENTRY_BYTES_MIN: u64 = 32;
-
-/// After so long a node tells a client that it does not know the outcome.
-pub(crate) const REQUEST_TIMEOUT_MILLIS: u64 = 1_000;
+/// How many of its last configurations are remembered of a node.
+const CONFIGURATIONS_MAX: usize = 3;
 
 /// A node's monotonic clock. It runs at a rate of its own and jumps ahead; it never goes back.
 #[derive(Clone, Debug)]
@@ -114,6 +111,18 @@ impl Observer for Hearing {
     }
 }
 
+/// A fault that a node has met.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Met {
+    pub(crate) fault: &'static str,
+    /// What the node was then.
+    pub(crate) role: &'static str,
+    /// How often it had started.
+    pub(crate) lives: u64,
+    /// When the fault is over, if the process lives on.
+    pub(crate) over_at: u64,
+}
+
 /// A machine.
 pub(crate) struct Node<M> {
     pub(crate) id: NodeId,
@@ -142,6 +151,12 @@ pub(crate) struct Node<M> {
     pub(crate) tampered: bool,
     /// Whether its storage cut something off that it may have acknowledged: it neither votes nor leads for a while.
     pub(crate) suspect: bool,
+    /// The configurations that held here last, the latest one last: after a power loss one of them holds again.
+    pub(crate) configurations: Vec<(EntryId, Configuration)>,
+    /// Faults that it has met, and of which it is not known yet what came of them.
+    pub(crate) met: Vec<Met>,
+    /// Its own settings.
+    pub(crate) raft: Config,
     /// What configuration it is told to join with, if it is not of the first members.
     pub(crate) joins: Option<Configuration>,
 }
@@ -173,6 +188,9 @@ impl<M: StateMachine> Node<M> {
             may_stop: false,
             tampered: false,
             suspect: false,
+            configurations: Vec::new(),
+            met: Vec::new(),
+            raft: Config::default(),
             id,
             identity,
             clock,
@@ -213,7 +231,7 @@ impl<M: StateMachine> Node<M> {
         };
         let (storage, report) =
             FileStorage::open_or_create(self.disk.clone(), self.identity, options).map_err(CannotStart::Storage)?;
-        let suspect_through = report.suspect().map(|cut| cut.after.index.plus(cut.bytes / ENTRY_BYTES_MIN));
+        let suspect_through = report.suspect_through;
         self.suspect |= suspect_through.is_some();
         self.clock.show(now);
         self.lives += 1;
@@ -222,12 +240,14 @@ impl<M: StateMachine> Node<M> {
         let storage = WatchedStorage::new(storage, Rc::clone(&self.changes));
         let machine = WatchedMachine::new(machine, Rc::clone(&self.executions));
         *self.post.borrow_mut() = Post::new(self.id, self.identity.incarnation, raft.message_bytes_max);
+        self.raft = Config { suspect_through, ..raft };
         let options = NodeOptions {
-            raft: Config { suspect_through, ..raft },
+            raft: self.raft,
             create: self.joins.is_none().then(|| first.clone()),
             join: self.joins.clone(),
-            request_timeout: raft_core::types::Millis(REQUEST_TIMEOUT_MILLIS),
-            stop_timeout: raft_core::types::Millis(500),
+            // After so long a node tells a client that it does not know the outcome.
+            request_timeout: Millis(2 * raft.election_timeout.0),
+            stop_timeout: Millis(500),
             ..NodeOptions::new(self.id)
         };
         let (network, peers) = (SimNetwork::new(Rc::clone(&self.post)), SimPeers::new(Rc::clone(&self.post)));
@@ -237,6 +257,19 @@ impl<M: StateMachine> Node<M> {
         self.handle = Some(handle);
         self.busy_until = now;
         Ok(())
+    }
+
+    /// Takes note of the configuration that holds here.
+    pub(crate) fn note_configuration(&mut self) {
+        let Some(replica) = self.process().map(|process| process.replica()) else { return };
+        let entry = replica.raft().configuration_entry();
+        if self.configurations.last().is_none_or(|(known, _)| *known != entry) {
+            let configuration = replica.configuration().clone();
+            self.configurations.push((entry, configuration));
+            if self.configurations.len() > CONFIGURATIONS_MAX {
+                self.configurations.remove(0);
+            }
+        }
     }
 
     /// Its process is no more.

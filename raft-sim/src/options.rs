@@ -8,7 +8,7 @@ use std::fmt;
 use raft_core::configuration::Lease;
 use raft_core::raft::config::Config;
 use raft_core::session::limits::SessionLimits;
-use raft_core::types::Millis;
+use raft_core::types::{Millis, NodeId};
 
 use crate::random::Random;
 
@@ -28,6 +28,8 @@ pub struct Options {
     pub lease: Option<Lease>,
     /// What each node has for itself.
     pub raft: Config,
+    /// Whether nodes differ in that.
+    pub mixed: bool,
     pub segment_bytes: u64,
     pub network: NetworkOptions,
     pub disks: DiskOptions,
@@ -58,6 +60,13 @@ pub struct NetworkOptions {
     pub one_way_percent: u64,
     /// Single links that go down for a while, without a pattern.
     pub clogged: Every,
+    /// All links of one node, always the same, that go down and come up again by turns.
+    pub flapping: Every,
+    /// What a link carries in a millisecond; 0 for no limit.
+    pub bytes_per_milli: u64,
+    /// Whether packets go on to be lost, late, repeated and damaged when the faults have ended, but between those that
+    /// were healed.
+    pub faulty_after: bool,
 }
 
 /// Disks. Times are microseconds.
@@ -75,6 +84,10 @@ pub struct DiskOptions {
     pub full: Every,
     /// Bits that flip in what is durable.
     pub decayed: Every,
+    /// Sectors that cannot be read any more.
+    pub unreadable: Every,
+    /// Syncs that make nothing durable and say that they have.
+    pub lost_sync: Every,
     /// Whether sectors that were being written when the power went may hold anything.
     pub garbage: bool,
 }
@@ -154,11 +167,12 @@ impl Options {
         let mut random = Random::new(seed ^ 0x5eed_0f00_7175);
         let random = &mut random;
         let nodes = *random.pick(&[3, 3, 3, 3, 5, 5, 1, 2, 4]).unwrap_or(&3);
+        let raft = raft(random);
+        let timeout = raft.election_timeout.0;
         let lease = random.chance(300_000).then(|| Lease {
-            duration: Millis(random.between(50, 400)),
+            duration: Millis(random.between(timeout / 2, 2 * timeout)),
             drift_per_mille: u16::try_from(random.between(20, 120)).unwrap_or(20),
         });
-        let raft = raft(random);
         let network = network(random);
         let mut load = load(random);
         if network.doubled + network.replayed > 0 {
@@ -173,30 +187,61 @@ impl Options {
             lease,
             segment_bytes: *random.pick(&[4 << 10, 16 << 10, 64 << 10]).unwrap_or(&4096),
             network,
-            disks: disks(random),
+            disks: disks(random, nodes),
             clocks: clocks(random, lease),
             processes: processes(random, nodes),
             operator: operator(random),
             load,
             raft,
+            mixed: random.chance(300_000),
         };
-        if options.processes.restored > 0 { options.with_restored_disks_alone() } else { options }
+        if options.processes.restored + options.disks.lost_sync > 0 {
+            options.with_forgetful_disks_alone()
+        } else {
+            options
+        }
     }
 
-    /// Of a disk that comes back as it was long ago only a leader can tell that it lacks what it acknowledged, for the
-    /// life of its storage is the right one. So one that knows must be there, or nobody can be blamed: all that ends
-    /// leaders is left out.
-    fn with_restored_disks_alone(mut self) -> Options {
+    /// Of a disk that comes back as it was long ago, or without what it said was durable, only a leader can tell that it
+    /// lacks what it acknowledged, for the life of its storage is the right one. So one that knows must be there, or
+    /// nobody can be blamed: all that ends leaders is left out.
+    fn with_forgetful_disks_alone(mut self) -> Options {
         let ProcessOptions { restored, down_max_millis, .. } = self.processes;
         self.processes = ProcessOptions { restored, down_max_millis, ..ProcessOptions::default() };
-        let DiskOptions { sync_min, sync_max, .. } = self.disks;
-        self.disks = DiskOptions { sync_min, sync_max: sync_max.min(10_000), ..DiskOptions::default() };
+        let DiskOptions { sync_min, sync_max, lost_sync, .. } = self.disks;
+        self.disks = DiskOptions { sync_min, sync_max: sync_max.min(10_000), lost_sync, ..DiskOptions::default() };
         let NetworkOptions { latency_min, latency_max, .. } = self.network;
         self.network = NetworkOptions { latency_min, latency_max, ..NetworkOptions::default() };
         self.operator.transferred = 0;
         self.operator.members_changed = 0;
         self.raft.election_timeout = Millis(self.raft.election_timeout.0.max(300));
         self
+    }
+
+    /// The settings of one node. None of them may change what is replicated.
+    #[must_use]
+    pub fn raft_of(&self, id: NodeId) -> Config {
+        if !self.mixed {
+            return self.raft;
+        }
+        let mut random = Random::new(id.get());
+        let heartbeat = self.raft.heartbeat_interval.0;
+        Config {
+            election_timeout: Millis(self.raft.election_timeout.0 + random.below(heartbeat)),
+            message_bytes_max: *random.pick(&[200, 1_000, 100_000]).unwrap_or(&1_000),
+            inflight_entries_max: random.between(50, 100),
+            uncommitted_entries_max: random.between(4, 200),
+            snapshot_after_entries: random.between(30, 1_000),
+            snapshot_keep_entries: random.below(40),
+            ..self.raft
+        }
+    }
+
+    /// How long a client waits for an answer at first: with the longest wait, which is ten times that, it has asked
+    /// another node long before it loses patience.
+    #[must_use]
+    pub fn attempt_timeout(&self) -> Millis {
+        Millis(self.raft.election_timeout.0 * 2 / 3)
     }
 
     /// A world without faults, in which three nodes should live in peace.
@@ -211,6 +256,7 @@ impl Options {
             sync_max: options.disks.sync_max,
             ..DiskOptions::default()
         };
+        options.mixed = false;
         options.clocks.jumped = 0;
         options.processes = ProcessOptions::default();
         options.operator = OperatorOptions::default();
@@ -238,14 +284,16 @@ fn limits(random: &mut Random) -> SessionLimits {
 
 fn raft(random: &mut Random) -> Config {
     let heartbeat = random.between(10, 50);
+    let inflight_entries_max = random.between(4, 100);
     Config {
         heartbeat_interval: Millis(heartbeat),
         election_timeout: Millis(heartbeat * random.between(4, 10)),
         entry_bytes_max: 4096,
         message_bytes_max: *random.pick(&[200, 1_000, 100_000]).unwrap_or(&1_000),
-        inflight_entries_max: random.between(1, 100),
+        inflight_entries_max,
         inflight_bytes_max: random.between(200, 100_000),
-        uncommitted_entries_max: random.between(4, 200),
+        // A queue that takes longer than clients wait for only fills up with what they send again.
+        uncommitted_entries_max: random.between(4, 200).min(8 * inflight_entries_max),
         uncommitted_bytes_max: random.between(2_000, 1_000_000),
         snapshot_inflight_bytes_max: random.between(1_000, 20_000),
         disk_stall_max: Millis(*random.pick(&[300, 1_000, 5_000]).unwrap_or(&1_000)),
@@ -274,10 +322,14 @@ fn network(random: &mut Random) -> NetworkOptions {
         healed: random.between(300, 3_000),
         one_way_percent: random.between(0, 100),
         clogged: sometimes(random, 40, 100, 3_000),
+        flapping: sometimes(random, 15, 30, 600),
+        bytes_per_milli: sometimes(random, 20, 200, 5_000),
+        faulty_after: random.chance(500_000),
     }
 }
 
-fn disks(random: &mut Random) -> DiskOptions {
+fn disks(random: &mut Random, nodes: u64) -> DiskOptions {
+    let survives = nodes >= 3;
     let sync_min = random.between(20, 2_000);
     DiskOptions {
         sync_min,
@@ -286,7 +338,9 @@ fn disks(random: &mut Random) -> DiskOptions {
         stall_max: random.between(50_000, 3_000_000),
         failed: sometimes(random, 30, 2_000, 20_000),
         full: sometimes(random, 20, 3_000, 20_000),
-        decayed: sometimes(random, 15, 5_000, 30_000),
+        decayed: sometimes(random, 25, 3_000, 20_000),
+        unreadable: if survives { sometimes(random, 20, 1_000, 10_000) } else { 0 },
+        lost_sync: if survives { sometimes(random, 6, 1_000, 5_000) } else { 0 },
         garbage: random.chance(150_000),
     }
 }
@@ -311,8 +365,8 @@ fn processes(random: &mut Random, nodes: u64) -> ProcessOptions {
         paused: sometimes(random, 40, 500, 8_000),
         pause_max_millis: random.between(50, 5_000),
         stopped: sometimes(random, 30, 1_000, 10_000),
-        wiped: if survives { sometimes(random, 15, 5_000, 30_000) } else { 0 },
-        restored: if survives { sometimes(random, 5, 1_000, 5_000) } else { 0 },
+        wiped: if survives { sometimes(random, 20, 3_000, 20_000) } else { 0 },
+        restored: if survives { sometimes(random, 6, 1_000, 5_000) } else { 0 },
         doubled: if survives { sometimes(random, 10, 5_000, 30_000) } else { 0 },
     }
 }
@@ -347,7 +401,7 @@ impl fmt::Display for Options {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{} nodes, {} clients, {} ms of faults", self.nodes, self.clients, self.faulty_millis)?;
         writeln!(formatter, "{:?}, {:?}, segments of {} bytes", self.limits, self.lease, self.segment_bytes)?;
-        writeln!(formatter, "{:?}", self.raft)?;
+        writeln!(formatter, "{:?}, differs between nodes: {}", self.raft, self.mixed)?;
         writeln!(formatter, "{:?}", self.network)?;
         writeln!(formatter, "{:?}", self.disks)?;
         writeln!(formatter, "{:?}", self.clocks)?;

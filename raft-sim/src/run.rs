@@ -2,13 +2,18 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
+use raft_core::session::limits::SessionLimits;
+
 use crate::coverage::Coverage;
-use crate::judge::Violation;
 use crate::options::Options;
 use crate::random::Random;
 use crate::trace::Trace;
+use crate::violation::Violation;
 use crate::workload::Workload;
 use crate::world::{MILLI, World};
+
+/// What the last clock entry takes at most, from when it is due until it is applied.
+const LAST_ENTRY_MILLIS: u64 = 200;
 
 /// What came of a run.
 #[derive(Debug)]
@@ -54,6 +59,46 @@ pub fn run_calm<W: Workload>(seed: u64, millis: u64, workload: W, watched: bool)
             elections => Err(Violation::Unrest { elections }),
         }
     })
+}
+
+/// Runs a world without faults in which clients renew their sessions as they should, and then are heard of no more: no
+/// session may end before, and all of them must have ended in time. No other world can tell, for in all of them
+/// something keeps clients or leaders from doing what they should.
+pub fn run_leases<W: Workload>(seed: u64, workload: W, watched: bool) -> Outcome {
+    let mut options = Options::calm(seed);
+    options.load.silent = 0;
+    options.load.crashed = 0;
+    options.load.hostile = 0;
+    let SessionLimits { ttl, time_step_max, .. } = options.limits;
+    // What the slowest clock takes for what is promised: the lease, the largest step, and a clock entry.
+    let rate = 1_000_000 - options.clocks.drift / 2;
+    let promised = (ttl.0 + time_step_max.0 + LAST_ENTRY_MILLIS) * 1_000_000 / rate;
+    live(seed, options, workload, watched, |world| {
+        world.run_until(4 * ttl.0 * MILLI)?;
+        if world.judge.refused_as_expired() > 0 {
+            return Err(Violation::EvictedInTime);
+        }
+        world.dismiss_clients();
+        world.run_until(4 * ttl.0 * MILLI + promised * MILLI)?;
+        match world.judge.open_sessions() {
+            0 => Ok(()),
+            sessions => Err(Violation::OutlivedTheirLeases { sessions }),
+        }
+    })
+}
+
+/// Runs a world in which nothing happens but that the links of one node go down and up again each so many milliseconds.
+/// Gives how many terms there were, beside the verdict.
+pub fn run_flapping<W: Workload>(seed: u64, every: u64, millis: u64, workload: W) -> (Outcome, u64) {
+    let mut options = Options::calm(seed);
+    options.network.flapping = every;
+    let mut terms = 0;
+    let outcome = live(seed, options, workload, false, |world| {
+        world.run_until(millis * MILLI)?;
+        terms = world.term_max();
+        Ok(())
+    });
+    (outcome, terms)
 }
 
 fn live<W: Workload>(

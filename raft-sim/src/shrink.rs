@@ -1,8 +1,8 @@
 //! Makes a failing world simpler: faults are dropped one by one, as long as it still fails.
 
-use crate::judge::Violation;
 use crate::options::Options;
 use crate::run::{self, Outcome};
+use crate::violation::Violation;
 use crate::workload::Workload;
 
 /// One way to make a world simpler; `None` if it is so already.
@@ -30,9 +30,13 @@ pub const STEPS: &[(&str, Step)] = &[
     ("jumps of clocks", |options| &mut options.clocks.jumped),
     ("drift of clocks", |options| &mut options.clocks.drift),
     ("decay", |options| &mut options.disks.decayed),
+    ("unreadable sectors", |options| &mut options.disks.unreadable),
+    ("lost syncs", |options| &mut options.disks.lost_sync),
     ("full disks", |options| &mut options.disks.full),
     ("failing calls", |options| &mut options.disks.failed),
     ("slow disks", |options| &mut options.disks.stalled),
+    ("flapping links", |options| &mut options.network.flapping),
+    ("narrow links", |options| &mut options.network.bytes_per_milli),
     ("clogged links", |options| &mut options.network.clogged),
     ("partitions", |options| &mut options.network.parted),
     ("slow packets", |options| &mut options.network.slow),

@@ -40,6 +40,7 @@ pub fn check<W: Workload>(workload: impl Fn(u64) -> W + Sync) {
         seeds: number("RAFT_SIM_SEEDS").unwrap_or(SEEDS),
         for_at_most: None,
         failures_max: 1,
+        nodes: None,
         threads: thread::available_parallelism().map_or(1, NonZeroUsize::get),
     };
     let summary = campaign::run(&plan, &workload, |_, _| {});

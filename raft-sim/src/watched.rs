@@ -99,6 +99,10 @@ impl Storage for WatchedStorage {
         self.see(LogChange::HardState(hard_state));
     }
 
+    fn trust(&mut self) {
+        self.inner.trust();
+    }
+
     fn flush(&mut self) -> Result<(), StorageError> {
         self.inner.flush()
     }

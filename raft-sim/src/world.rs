@@ -1,10 +1,13 @@
 //! The world: nodes, clients and the network between them, in one thread and in virtual time.
 
 mod clients;
+mod disks;
 mod faults;
 mod heal;
 mod judged;
+mod machines;
 mod nodes;
+mod operators;
 
 use raft_core::configuration::{Configuration, Member};
 use raft_core::types::{ClusterId, Incarnation, NodeId};
@@ -13,13 +16,14 @@ use raft_storage_file::Identity;
 use crate::client::Client;
 use crate::coverage::Coverage;
 use crate::endpoint::Packet;
-use crate::judge::{Judge, Violation};
+use crate::judge::Judge;
 use crate::network::{Arrival, Links, Parcel, Place};
 use crate::node::{Node, NodeClock};
 use crate::options::Options;
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::trace::Trace;
+use crate::violation::Violation;
 use crate::workload::Workload;
 
 pub(crate) use faults::Fault;
@@ -74,6 +78,8 @@ pub(crate) enum Due {
     Mend(Place, Place),
     /// Its disk has room again.
     Room(usize),
+    /// Its power goes.
+    PowerLoss(usize),
 }
 
 /// How a client's turns are counted.
@@ -99,6 +105,10 @@ pub(crate) struct World<W: Workload> {
     pub(crate) judge: Judge,
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,
+    /// The node whose links go down and up, and whether they are down.
+    flapping: Option<(u64, bool)>,
+    /// When a client was told last that the table of sessions was full.
+    refused_for_room_at: Option<u64>,
     /// Whether faults happen.
     faulty: bool,
     /// Whether clients begin new operations.
@@ -135,6 +145,8 @@ impl<W: Workload> World<W> {
             judge,
             trace,
             coverage: Coverage::default(),
+            flapping: None,
+            refused_for_room_at: None,
             faulty: true,
             open: true,
             begun: 0,
@@ -194,13 +206,14 @@ impl<W: Workload> World<W> {
                 Ok(())
             }
             Due::Room(place) => self.make_room(place),
+            Due::PowerLoss(place) => self.power_goes(place),
         }
     }
 
     /// Hands a parcel to the network.
     fn send(&mut self, after: u64, from: Place, to: Place, mail: Mail) {
         let mut arrivals = core::mem::take(&mut self.arrivals);
-        self.links.send(from, to, mail, &mut arrivals);
+        self.links.send(self.now + after, (from, to), mail, &mut arrivals);
         for (latency, from, to, mail) in arrivals.drain(..) {
             self.queue.put(self.now + after + latency, Due::Arrival(from, to, mail));
         }
@@ -233,6 +246,13 @@ impl<W: Workload> World<W> {
             Some(second) if self.faulty && self.random.chance(500_000) => Some(second),
             _ => Some(first),
         }
+    }
+
+    /// The highest term of any node.
+    pub(crate) fn term_max(&self) -> u64 {
+        let terms =
+            self.nodes.iter().filter_map(|node| node.process()).map(|process| process.replica().raft().term().0);
+        terms.max().unwrap_or(0)
     }
 
     fn nodes_mut(&mut self, place: usize) -> &mut Node<W::Machine> {

@@ -1,8 +1,8 @@
 //! Whole runs: the same seed is the same run, a calm cluster stays calm, what is broken is found.
 
-use raft_sim::judge::Violation;
 use raft_sim::registers::RegisterLoad;
 use raft_sim::run::{self, Outcome};
+use raft_sim::violation::Violation;
 
 fn violation(outcome: &Outcome) -> Option<&Violation> {
     outcome.violation.as_ref()
@@ -26,6 +26,26 @@ fn a_calm_cluster_elects_nobody_for_a_thousand_seconds() {
         assert_eq!(violation(&outcome), None, "seed {seed}");
         assert_eq!(outcome.millis, 1_000_000);
         assert!(outcome.operations > 1_000, "{} operations", outcome.operations);
+    }
+}
+
+#[test]
+fn sessions_live_while_they_are_renewed_and_end_in_time_when_they_are_not() {
+    for seed in 1..=40 {
+        let outcome = run::run_leases(seed, RegisterLoad::default(), false);
+        assert_eq!(violation(&outcome), None, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_flapping_node_does_not_make_terms_grow() {
+    for seed in 1..=5 {
+        // Down and up about as often as a follower loses its patience, which is worst.
+        let every = raft_sim::options::Options::calm(seed).raft.election_timeout.0;
+        let (outcome, terms) = run::run_flapping(seed, every, 200_000, RegisterLoad::default());
+        assert_eq!(violation(&outcome), None, "seed {seed}");
+        // One term to begin with, one election, and one more if it was the leader that flapped.
+        assert!(terms <= 4, "seed {seed}: {terms} terms in 200 s");
     }
 }
 

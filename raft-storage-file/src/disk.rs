@@ -131,7 +131,7 @@ impl<F: Files> Cursor<'_, F> {
     fn bytes(&mut self, length: usize) -> Result<&[u8], StorageError> {
         let damaged = self.damaged();
         let bytes = self.window.get(self.files, self.file, self.length, self.offset, length);
-        bytes.map_err(DiskError::of(Operation::Read, self.name))?.ok_or(damaged)
+        bytes.map_err(DiskError::at(Operation::Read, self.name, self.offset))?.ok_or(damaged)
     }
 
     /// The header of the next record, which may be in a later batch.
@@ -153,6 +153,6 @@ impl<F: Files> Cursor<'_, F> {
         let offset = self.offset;
         self.offset = offset.saturating_add(length as u64);
         let bytes = self.window.get(self.files, self.file, self.length, offset, length);
-        bytes.map_err(DiskError::of(Operation::Read, self.name))?.ok_or(damaged)
+        bytes.map_err(DiskError::at(Operation::Read, self.name, offset))?.ok_or(damaged)
     }
 }

@@ -54,27 +54,36 @@ impl fmt::Display for Operation {
 
 /// The file system refused.
 #[derive(Clone, Debug, Error)]
-#[error("{operation}{} failed: {source}", in_words(*operation, *name))]
+#[error("{operation}{} failed: {source}", in_words(*operation, *name, *offset))]
+#[non_exhaustive]
 pub struct DiskError {
     /// What was asked of it.
     pub operation: Operation,
     /// The file.
     pub name: Name,
+    /// Where in it the bytes begin that could not be read or written; `None` for what is done to the file as a whole.
+    pub offset: Option<u64>,
     /// Its answer.
     pub source: Arc<io::Error>,
 }
 
-fn in_words(operation: Operation, name: Name) -> String {
-    match operation {
-        Operation::Directory | Operation::Lock => String::new(),
-        _ => format!(" {name}"),
+fn in_words(operation: Operation, name: Name, offset: Option<u64>) -> String {
+    match (operation, offset) {
+        (Operation::Directory | Operation::Lock, _) => String::new(),
+        (_, None) => format!(" {name}"),
+        (_, Some(offset)) => format!(" {name} from offset {offset} on"),
     }
 }
 
 impl DiskError {
     /// Makes a system's error one of `operation` on `name`, for `map_err`.
     pub(crate) fn of(operation: Operation, name: Name) -> impl FnOnce(io::Error) -> DiskError {
-        move |error| DiskError { operation, name, source: Arc::new(error) }
+        move |error| DiskError { operation, name, offset: None, source: Arc::new(error) }
+    }
+
+    /// The same for what is read or written from `offset` on.
+    pub(crate) fn at(operation: Operation, name: Name, offset: u64) -> impl FnOnce(io::Error) -> DiskError {
+        move |error| DiskError { operation, name, offset: Some(offset), source: Arc::new(error) }
     }
 }
 
@@ -340,6 +349,19 @@ pub enum OpenError {
         /// The last good entry.
         after: Index,
     },
+    /// An earlier start has cut off what may have been acknowledged, and the log has not been trusted since.
+    #[error(
+        "entries up to {through} may have been acknowledged and are lost: an earlier start has cut them off; with other          members that hold the log, start with the option that cuts suspect tails, or remove this node and add it anew          with an empty directory; without, put back a good copy"
+    )]
+    StillSuspect {
+        /// The last entry that may be lost.
+        through: Index,
+    },
+    /// The file that says up to where the log is suspect is not what was written.
+    #[error(
+        "the file suspect is damaged, which says how far the log cannot be trusted; remove this node from the cluster          and add it anew with an empty directory"
+    )]
+    SuspectMarkDamaged,
     /// Batches that are whole but contradict each other, or hold entries that are damaged.
     #[error(
         "{name} holds at offset {offset} what cannot follow entry {after}, although it is what was written: faulty \

@@ -20,6 +20,10 @@ pub enum Name {
     IdentityDraft,
     /// `<number>.wal`: a segment of the log.
     Segment(u64),
+    /// `suspect`: the log may lack entries that it acknowledged.
+    Suspect,
+    /// `suspect.tmp`: that file while it is being written.
+    SuspectDraft,
     /// `spare.tmp`: the next segment while it is being filled with zeros.
     Spare,
     /// `rewrite.tmp`: the copy of a segment that recovery makes.
@@ -45,6 +49,8 @@ impl Name {
             "lock" => Name::Lock,
             "identity" => Name::Identity,
             "identity.tmp" => Name::IdentityDraft,
+            "suspect" => Name::Suspect,
+            "suspect.tmp" => Name::SuspectDraft,
             "spare.tmp" => Name::Spare,
             "rewrite.tmp" => Name::Rewrite,
             _ => match name.split_once('.')? {
@@ -73,6 +79,8 @@ impl fmt::Display for Name {
             Name::Identity => formatter.write_str("identity"),
             Name::IdentityDraft => formatter.write_str("identity.tmp"),
             Name::Segment(number) => write!(formatter, "{number:010}.wal"),
+            Name::Suspect => formatter.write_str("suspect"),
+            Name::SuspectDraft => formatter.write_str("suspect.tmp"),
             Name::Spare => formatter.write_str("spare.tmp"),
             Name::Rewrite => formatter.write_str("rewrite.tmp"),
             Name::Torn { segment, offset } => write!(formatter, "{segment:010}-{offset}.torn"),
@@ -218,6 +226,8 @@ mod tests {
             Name::IdentityDraft,
             Name::Segment(1),
             Name::Segment(u64::MAX),
+            Name::Suspect,
+            Name::SuspectDraft,
             Name::Spare,
             Name::Rewrite,
             Name::Torn { segment: 7, offset: 128 },

@@ -19,6 +19,21 @@
 //! Later versions keep the first 12 bytes and the last 4 in their places, so that every version can
 //! tell a newer one from damage.
 //!
+//! # `suspect`, 64 bytes
+//!
+//! There while the log may lack entries that it acknowledged: a last batch was damaged in a way that no power cut explains, and was
+//! cut off. It is made durable before that, and removed when a leader of a later term has brought the log past its index and that is durable.
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | `RAFTSUSP` |
+//! | 8 | 4 | format version: 1 |
+//! | 12 | 4 | 0 |
+//! | 16 | 16 | incarnation of the node |
+//! | 32 | 8 | index of the last entry that may be lacking |
+//! | 40 | 20 | 0 |
+//! | 60 | 4 | checksum over bytes 0..60 |
+//!
 //! # `<number>.wal`: a segment
 //!
 //! A header of 128 bytes, batches, and zeros up to the end of the file. Segments are numbered
@@ -96,9 +111,11 @@ use raft_core::types::{ClusterId, EntryId, Incarnation, NodeId};
 
 use self::fields::{Reader, Writer};
 pub(crate) use self::snapshot::SnapshotHeader;
+pub(crate) use self::suspect::SuspectMark;
 
 mod fields;
 mod snapshot;
+mod suspect;
 
 /// The version of the format that this code writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -110,6 +127,8 @@ pub const SEGMENT_HEADER_BYTES: usize = 128;
 pub const BATCH_HEADER_BYTES: usize = 88;
 /// The length of a snapshot's header.
 pub const SNAPSHOT_HEADER_BYTES: usize = 96;
+/// The length of the file that says that the log is suspect.
+pub const SUSPECT_BYTES: usize = 64;
 /// What a disk is taken to write whole or not at all.
 pub const SECTOR_BYTES: u64 = 512;
 

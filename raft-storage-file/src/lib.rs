@@ -44,6 +44,7 @@ pub mod simulated;
 mod snapshot;
 mod spare;
 mod storage;
+mod suspect;
 
 pub use directory::{Directory, DirectoryLock, SyncThread, ZeroingThread};
 pub use error::{DiskError, OpenError, Operation, StorageError};

@@ -38,11 +38,12 @@ pub enum SuspectTail {
     /// Do not start: the only safe answer of a node on its own.
     #[default]
     Refuse,
-    /// Cut it off, and say so in [`Report::suspect`](crate::Report::suspect). The node may have
+    /// Cut it off, and say so in [`Report::suspect_through`](crate::Report::suspect_through). The node may have
     /// forgotten entries that it acknowledged and a vote that it gave: it must neither vote nor
     /// campaign nor count for a quorum until a leader of a newer term has brought its log past
-    /// what was cut. Who sets this promises that, across further starts too: the directory itself does not remember
-    /// that its tail was suspect. It is no choice for a cluster of one.
+    /// what was cut. Who sets this promises that, by handing the index to the core (`Config::suspect_through`). The directory
+    /// remembers it across starts, until the core calls [`Storage::trust`](raft_core::storage::Storage::trust). It is
+    /// no choice for a cluster of one.
     Cut,
 }
 

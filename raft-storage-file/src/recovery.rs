@@ -17,17 +17,19 @@
 //! | a segment's header with a wrong checksum | [`OpenError::SegmentDamaged`] |
 //! | a segment of another incarnation, number or chain | [`OpenError::SegmentForeign`] |
 //! | a segment shorter than it was prepared | [`OpenError::SegmentShort`] |
-//! | a bad batch in a segment that has a successor, or that a later batch proves to have been durable | [`OpenError::Damaged`] |
+//! | a bad batch in a segment that has a successor, or that a later one (or what is left of it) proves to have been durable | [`OpenError::Damaged`] |
 //! | whole batches that contradict each other, or hold damaged entries | [`OpenError::Contradiction`] |
 //! | zeros behind the last batch | the log is whole |
 //! | a last batch of which sectors were never written | cut, kept as `.torn`, said in [`Report::cut`] |
-//! | a last batch that is damaged otherwise | [`OpenError::Suspect`], or cut: [`SuspectTail`] |
+//! | a last batch that is damaged otherwise | [`OpenError::Suspect`], or cut, and `suspect` says so: [`SuspectTail`] |
+//! | `suspect` | [`OpenError::StillSuspect`], or [`Report::suspect_through`]: [`SuspectTail`] |
+//! | `suspect` with a wrong checksum or length | [`OpenError::SuspectMarkDamaged`] |
 //! | a snapshot of which the log does not hold the last entry | removed: it was received, but never took the log's place |
 //! | a damaged snapshot, and an older one that the log reaches (or a log that reaches back to its first entry) | that is used, and it is said in [`Report::damaged_snapshot`] |
 //! | a damaged snapshot otherwise | [`OpenError::SnapshotDamaged`] |
 //! | none, and a log that begins where one ended | [`OpenError::SnapshotMissing`] |
 //! | a snapshot of another incarnation, or under another's name | [`OpenError::SnapshotForeign`] |
-//! | `spare.tmp`, `rewrite.tmp`, drafts of snapshots | removed |
+//! | `spare.tmp`, `rewrite.tmp`, `suspect.tmp`, drafts of snapshots | removed |
 //!
 //! Only the last batch can be torn, because every batch is synced before the next is written. A sector of it that has
 //! decayed to zeros looks like one that was never written: only
@@ -52,6 +54,7 @@ use crate::scan::{Scanner, Step, Tail};
 use crate::segment::{self, Beginning, Segment};
 use crate::segments::{Place, Segments};
 use crate::snapshot::{self, Found};
+use crate::suspect;
 
 use self::headers::{Headers, missing, read_headers};
 
@@ -80,10 +83,13 @@ pub struct Report {
     pub hard_state: HardState,
     /// What was cut off the end.
     pub cut: Option<Cut>,
+    /// Entries up to this one may have been acknowledged and are lost, since this start or an earlier one has cut off a
+    /// suspect tail. For `Config::suspect_through` of `raft-core`: see [`SuspectTail::Cut`].
+    pub suspect_through: Option<Index>,
 }
 
 impl Report {
-    /// What was cut off although it may have been acknowledged: see [`SuspectTail::Cut`] for what
+    /// What this start cut off although it may have been acknowledged: see [`SuspectTail::Cut`] for what
     /// the node must not do then.
     #[must_use]
     pub fn suspect(&self) -> Option<Cut> {
@@ -101,8 +107,11 @@ impl fmt::Display for Report {
         if let Some(name) = self.damaged_snapshot {
             write!(formatter, "; {name} is damaged and was not used: see to the disk")?;
         }
-        match &self.cut {
-            Some(cut) => write!(formatter, "; {cut}"),
+        if let Some(cut) = &self.cut {
+            write!(formatter, "; {cut}")?;
+        }
+        match self.suspect_through {
+            Some(through) => write!(formatter, "; entries up to {through} may have been acknowledged and are lost"),
             None => Ok(()),
         }
     }
@@ -172,18 +181,26 @@ pub(crate) fn recover<F: Files>(
     let mut last = open_scanner(files, *last_header, &replay.log)?;
     let tail = read_last(&mut last, &mut replay)?;
     let cut = judge(&last, tail, &replay.log, options)?;
+    let marked = suspect::read(files, identity.incarnation, names)?;
+    if let Some(through) = marked.filter(|_| options.suspect_tail == SuspectTail::Refuse) {
+        return Err(OpenError::StillSuspect { through });
+    }
     let snapshots = choose_snapshot(files, identity.incarnation, names, &headers, &replay)?;
     let Replay { mut log, reset_in, .. } = replay;
     find_times(files, &mut log, last_header.number, snapshots.latest.as_ref().map(|latest| latest.id))?;
     // Everything has been judged: from here on things are changed.
     clean_up(files, names, &headers, &snapshots)?;
+    let suspect_through = marked.max(cut.filter(|cut| cut.suspect).as_ref().map(suspect::through));
+    if let Some(through) = suspect_through.filter(|_| suspect_through != marked) {
+        suspect::write(files, identity.incarnation, through)?;
+    }
     let beginning =
         Beginning { incarnation: identity.incarnation, base: log.base, last: log.last, hard_state: log.hard_state };
     let mut segments = Segments::new(headers.run.iter().map(|header| {
         let dropped = reset_in.is_some_and(|number| header.number <= number);
         Place { number: header.number, after: if dropped { Index::ZERO } else { header.last.index } }
     }));
-    let report = report(&log, segments.count(), &snapshots, cut);
+    let report = Report { suspect_through, ..report(&log, segments.count(), &snapshots, cut) };
     let segment = if last.end == FIRST_BATCH && tail == Tail::Clean {
         // Nothing was written to it yet, so there is nothing to distrust.
         if let Some(unsealed) = unsealed {
@@ -213,6 +230,7 @@ fn report<F: Files>(log: &Log, segments: u64, snapshots: &Found<F>, cut: Option<
         segments,
         hard_state: log.hard_state,
         cut,
+        suspect_through: None,
     }
 }
 
@@ -353,8 +371,8 @@ fn judge<F: Files>(last: &Scanner<'_, F>, tail: Tail, log: &Log, options: &Optio
     let (through, suspect) = match tail {
         Tail::Clean => return Ok(None),
         Tail::Sealed => return Err(missing(number.saturating_add(1))),
-        Tail::Damaged { witness } => {
-            let (first, last) = (log.last.index.next(), witness.previous.index);
+        Tail::Damaged { last } => {
+            let first = log.last.index.next();
             return Err(OpenError::Damaged { name, offset, first, last });
         }
         Tail::Torn { through } => (through, false),
@@ -369,7 +387,9 @@ fn judge<F: Files>(last: &Scanner<'_, F>, tail: Tail, log: &Log, options: &Optio
 
 /// Removes what was cut short: a start, a rotation, a snapshot on its way, the removal of files.
 fn clean_up<F: Files>(files: &F, names: &[Name], headers: &Headers, snapshots: &Found<F>) -> Result<(), DiskError> {
-    let cut_short = |name: &&Name| matches!(name, Name::Spare | Name::Rewrite | Name::IdentityDraft | Name::Draft(_));
+    let cut_short = |name: &&Name| {
+        matches!(name, Name::Spare | Name::Rewrite | Name::SuspectDraft | Name::IdentityDraft | Name::Draft(_))
+    };
     let cut_short = names.iter().filter(cut_short);
     for &name in cut_short.chain(&headers.before).chain(&snapshots.needless) {
         files.remove(name).map_err(DiskError::of(Operation::Remove, name))?;
@@ -400,7 +420,7 @@ fn rewrite<F: Files>(files: &F, last: Scanner<'_, F>) -> Result<Segment<F>, Disk
     let (header, end) = (SegmentHeader { prepared_bytes: last.end, ..last.header }, last.end);
     let name = Name::Segment(header.number);
     let file = files.create(Name::Rewrite).map_err(DiskError::of(Operation::Open, Name::Rewrite))?;
-    files.write_at(&file, &header.encode(), 0).map_err(DiskError::of(Operation::Write, Name::Rewrite))?;
+    files.write_at(&file, &header.encode(), 0).map_err(DiskError::at(Operation::Write, Name::Rewrite, 0))?;
     let bytes = end.saturating_sub(FIRST_BATCH);
     copy(files, (&last.file, name), FIRST_BATCH, bytes, (&file, Name::Rewrite), FIRST_BATCH)?;
     files.sync_data(&file).map_err(DiskError::of(Operation::Sync, Name::Rewrite))?;
@@ -422,8 +442,9 @@ fn copy<F: Files>(
     let mut done = 0;
     while done < bytes {
         step.resize(usize::try_from((bytes - done).min(STEP_BYTES)).unwrap_or(0), 0);
-        files.read_at(from, &mut step, from_offset + done).map_err(DiskError::of(Operation::Read, from_name))?;
-        files.write_at(to, &step, to_offset + done).map_err(DiskError::of(Operation::Write, to_name))?;
+        let (read_at, write_at) = (from_offset + done, to_offset + done);
+        files.read_at(from, &mut step, read_at).map_err(DiskError::at(Operation::Read, from_name, read_at))?;
+        files.write_at(to, &step, write_at).map_err(DiskError::at(Operation::Write, to_name, write_at))?;
         done += step.len() as u64;
     }
     Ok(())

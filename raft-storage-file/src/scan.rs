@@ -1,11 +1,12 @@
 //! Reading the batches of a segment, and judging what stands where they end.
 
 use raft_core::crc::crc32c;
+use raft_core::types::Index;
 
 use crate::error::{DiskError, Operation};
 use crate::files::{Files, Name};
 use crate::format::{
-    BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, FIRST_BATCH, SegmentHeader, batch_start, zero_sectors,
+    BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, FIRST_BATCH, SECTOR_BYTES, SegmentHeader, batch_start, zero_sectors,
 };
 use crate::reader::Window;
 
@@ -22,8 +23,9 @@ pub(crate) enum Tail {
     /// A batch that was written in full, as far as one can see, but is damaged. It may have been
     /// acknowledged.
     Suspect { through: u64 },
-    /// A later batch proves that what should stand here was durable.
-    Damaged { witness: BatchHeader },
+    /// Something behind it proves that what should stand here was durable; entries up to `last` are concerned at least,
+    /// as far as that is known.
+    Damaged { last: Index },
 }
 
 /// What comes next in a segment.
@@ -69,7 +71,7 @@ impl<'f, F: Files> Scanner<'f, F> {
         };
         if header.chain != self.chain {
             // It followed another batch than the one that is there now.
-            return Ok(Step::End(Tail::Damaged { witness: header }));
+            return Ok(Step::End(Tail::Damaged { last: header.previous.index }));
         }
         if header.seals {
             return Ok(Step::End(Tail::Sealed));
@@ -97,17 +99,23 @@ impl<'f, F: Files> Scanner<'f, F> {
 
     fn bytes(&mut self, offset: u64, length: usize) -> Result<Option<&[u8]>, DiskError> {
         let bytes = self.window.get(self.files, &self.file, self.length, offset, length);
-        bytes.map_err(DiskError::of(Operation::Read, Name::Segment(self.header.number)))
+        bytes.map_err(DiskError::at(Operation::Read, Name::Segment(self.header.number), offset))
     }
 
     /// Says what a place is where no good batch starts, from what stands there and behind it.
     /// `header` is the batch's header if that is good and only its records are not.
     fn judge(&mut self, start: u64, header: Option<BatchHeader>) -> Result<Tail, DiskError> {
         let through = match self.look_behind(start)? {
-            Behind::Witness(witness) => return Ok(Tail::Damaged { witness }),
+            Behind::Witness(witness) => return Ok(Tail::Damaged { last: witness.previous.index }),
             Behind::Zeros => return Ok(Tail::Clean),
             Behind::Bytes { through } => through,
         };
+        if let Some(header) = header
+            && through > header.end().next_multiple_of(SECTOR_BYTES)
+        {
+            // A later batch was begun, which happens only when this one is synced.
+            return Ok(Tail::Damaged { last: header.previous.index.plus(u64::from(header.entries)) });
+        }
         let torn = match header {
             Some(header) => match self.records(&header)? {
                 Some(records) => zero_sectors(header.records_offset(), records) > header.zero_sectors,

@@ -82,7 +82,7 @@ impl<F: Files> Segment<F> {
         let salt = format::salt(incarnation, number, chain);
         let header =
             SegmentHeader { incarnation, number, salt, prepared_bytes, base, last, hard_state, previous_end, chain };
-        files.write_at(&file, &header.encode(), 0).map_err(DiskError::of(Operation::Write, Name::Spare))?;
+        files.write_at(&file, &header.encode(), 0).map_err(DiskError::at(Operation::Write, Name::Spare, 0))?;
         // The header is durable before the name is: a segment without a header is always damage.
         files.sync_data(&file).map_err(DiskError::of(Operation::Sync, Name::Spare))?;
         let name = Name::Segment(number);
@@ -143,7 +143,7 @@ impl<F: Files> Segment<F> {
 
     fn write(&self, files: &F, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
         let name = Name::Segment(self.number);
-        files.write_at(&self.file, bytes, offset).map_err(DiskError::of(Operation::Write, name))?;
+        files.write_at(&self.file, bytes, offset).map_err(DiskError::at(Operation::Write, name, offset))?;
         files.sync_data(&self.file).map_err(DiskError::of(Operation::Sync, name))
     }
 }
@@ -157,7 +157,7 @@ pub(crate) fn zeros<F: Files>(files: &F, bytes: u64) -> Result<F::File, DiskErro
     while offset < bytes {
         let step = usize::try_from(bytes - offset).unwrap_or(usize::MAX).min(zeros.len());
         let zeros = zeros.get(..step).unwrap_or(&zeros);
-        files.write_at(&file, zeros, offset).map_err(DiskError::of(Operation::Write, Name::Spare))?;
+        files.write_at(&file, zeros, offset).map_err(DiskError::at(Operation::Write, Name::Spare, offset))?;
         offset = offset.saturating_add(zeros.len() as u64);
     }
     Ok(file)

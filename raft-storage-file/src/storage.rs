@@ -16,6 +16,7 @@ use crate::segment::{BatchFrame, Beginning, Segment};
 use crate::segments::{Place, Segments};
 use crate::snapshot::Snapshots;
 use crate::spare::Spare;
+use crate::suspect;
 
 mod open;
 mod snapshots;
@@ -71,6 +72,9 @@ pub struct FileStorage<F: Files = Directory> {
     reader: DiskReader<F>,
     buffer: Vec<u8>,
     metrics: Metrics,
+    /// Up to where the log is suspect, as the disk remembers it, and whether it is to be trusted again once that is saved.
+    suspect_through: Option<Index>,
+    trusted: bool,
     /// Once there is one, it is the answer to everything.
     failed: Option<StorageError>,
     // Dropped in this order: the directory is free only when nobody writes to it any more.
@@ -81,7 +85,7 @@ pub struct FileStorage<F: Files = Directory> {
 
 impl<F: Files> FileStorage<F> {
     fn new(files: F, lock: F::Lock, identity: Identity, options: Options, recovered: Recovered<F>) -> FileStorage<F> {
-        let Recovered { log, segment, segments, snapshots, .. } = recovered;
+        let Recovered { log, segment, segments, snapshots, report } = recovered;
         FileStorage {
             identity,
             options,
@@ -96,6 +100,8 @@ impl<F: Files> FileStorage<F> {
             reader: DiskReader::default(),
             buffer: Vec::new(),
             metrics: Metrics::default(),
+            suspect_through: report.suspect_through,
+            trusted: false,
             failed: None,
             spare: Spare::None,
             files,
@@ -125,6 +131,14 @@ impl<F: Files> FileStorage<F> {
 
     fn check(&self) -> Result<(), StorageError> {
         self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Forgets that the log was suspect, if it is not any more and what makes it so is durable.
+    fn forget_suspicion(&mut self) -> Result<(), StorageError> {
+        if self.trusted && self.suspect_through.take_if(|through| *through <= self.saved.through.index).is_some() {
+            suspect::remove(&self.files)?;
+        }
+        Ok(())
     }
 
     /// Keeps the first error.
@@ -334,11 +348,16 @@ impl<F: Files> Storage for FileStorage<F> {
         }
     }
 
+    fn trust(&mut self) {
+        self.trusted = true;
+    }
+
     fn flush(&mut self) -> Result<(), StorageError> {
         self.check()?;
         if self.is_pending() {
             self.save().inspect_err(|error| self.failed = Some(error.clone()))?;
         }
+        self.forget_suspicion().inspect_err(|error| self.failed = Some(error.clone()))?;
         self.poll_snapshots().inspect_err(|error| self.failed = Some(error.clone()))
     }
 

@@ -9,7 +9,7 @@ use raft_core::crc::crc32c;
 use raft_core::entry::{EntryHeader, EntryKind};
 use raft_core::storage::{HardState, SnapshotId, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, NodeId, Term};
-use raft_storage_file::{Directory, FileStorage, Identity, OpenError, Options};
+use raft_storage_file::{Directory, FileStorage, Identity, OpenError, Options, StorageError};
 
 fn identity() -> Identity {
     Identity { cluster: ClusterId(1), node: NodeId::new(1).unwrap(), incarnation: Incarnation(2) }
@@ -121,6 +121,26 @@ fn a_second_process_is_told_who_holds_the_directory() {
     assert!(said.contains(&format!("in use by process {}", std::process::id())), "{said}");
     drop(storage);
     drop(FileStorage::open(Directory::new(folder.path()), small()).unwrap());
+}
+
+#[test]
+fn a_directory_that_is_removed_ends_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node");
+    let (mut storage, _) = FileStorage::create(Directory::new(&path), identity(), small()).unwrap();
+    append(&mut storage, &[9; 200]);
+    storage.flush().unwrap();
+    std::fs::remove_dir_all(&path).unwrap();
+    let mut flushes = 0..1000;
+    let error = flushes.find_map(|_| {
+        append(&mut storage, &[9; 200]);
+        storage.flush().err()
+    });
+    let Some(StorageError::Disk(error)) = error else { panic!("{error:?}") };
+    assert_eq!(error.source.kind(), std::io::ErrorKind::NotFound, "{error}");
+    assert!(storage.flush().is_err() && storage.saved().is_err() && !path.exists());
+    drop(storage);
+    assert!(matches!(FileStorage::open(Directory::new(&path), small()), Err(OpenError::NotCreated)));
 }
 
 #[test]

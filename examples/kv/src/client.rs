@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{ClusterArgs, Request};
 use crate::exit::Exit;
+use crate::json::{status_json, text};
 use crate::operate;
 
 /// What a command came to: how to end, and what to print.
@@ -206,14 +207,6 @@ fn list(cluster: &ClusterArgs, prefix: &str) -> Outcome {
     }
 }
 
-/// A value in JSON: as text, or, if it is none, as an array of its bytes.
-pub(crate) fn text(value: &[u8]) -> Value {
-    match std::str::from_utf8(value) {
-        Ok(text) => text.into(),
-        Err(_) => value.into(),
-    }
-}
-
 fn status(cluster: &ClusterArgs) -> Outcome {
     let mut client = match connect(cluster) {
         Ok(client) => client,
@@ -263,33 +256,4 @@ fn status_text(endpoint: &str, status: &NodeStatus) -> String {
         &status.applied.to_string(),
         &format!("{}/{}", status.sessions, status.sessions_max),
     ])
-}
-
-/// A node's status as the command line and HTTP show it.
-pub(crate) fn status_json(endpoint: &str, status: &NodeStatus) -> Value {
-    json!({
-        "endpoint": endpoint,
-        "node": status.node.get(),
-        "role": status.role.as_str(),
-        "term": status.term.0,
-        "leader": status.leader.map(|leader| leader.get()),
-        "configuration": status.configuration.index.0,
-        "joint": status.joint,
-        "expelled": status.expelled,
-        "snapshot": status.snapshot.0,
-        "base": status.base.0,
-        "last": status.last.0,
-        "saved": status.saved.0,
-        "commit": status.commit.0,
-        "applied": status.applied.0,
-        "cluster_time_ms": status.cluster_time.0,
-        "sessions": { "open": status.sessions, "max": status.sessions_max, "bytes": status.session_bytes },
-        "commands": { "executed": status.executed, "replayed": status.replayed, "refused": status.refused },
-        "elections_won": status.elections_won,
-        "disk": {
-            "syncs": status.syncs,
-            "entries_synced": status.entries_synced,
-            "bytes_written": status.bytes_written,
-        },
-    })
 }

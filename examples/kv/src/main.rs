@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod http;
 mod interrupt;
+mod json;
 mod machine;
 mod operate;
 mod processes;

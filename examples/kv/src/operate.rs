@@ -5,12 +5,13 @@ use std::time::Duration;
 use raft_client::{NotExecuted, OperatorClient, OperatorError};
 use raft_core::configuration::change::MemberChange;
 use raft_core::configuration::{Configuration, Member, Suffrage};
-use raft_core::types::{EntryId, NodeId};
-use serde_json::{Value, json};
+use raft_core::types::NodeId;
+use serde_json::json;
 
 use crate::cli::{ClusterArgs, MemberRequest, Peer, Suffered};
 use crate::client::Outcome;
 use crate::exit::Exit;
+use crate::json::{members_json, part};
 
 /// Adding a member waits for nothing but the log; being promoted needs all of it to be copied. So
 /// operators wait longer than clients.
@@ -108,35 +109,4 @@ fn table(configuration: &Configuration) -> String {
         ));
     }
     lines.join("\n")
-}
-
-fn part(member: &Member) -> &'static str {
-    match member.suffrage {
-        Suffrage::Voter => "voter",
-        Suffrage::Learner => "learner",
-        Suffrage::Witness => "witness",
-        Suffrage::Joining => "joining",
-        Suffrage::JoiningWitness => "joining-witness",
-        Suffrage::Leaving | Suffrage::LeavingWitness => "leaving",
-        _ => "unknown",
-    }
-}
-
-/// The members as the command line and HTTP show them.
-pub(crate) fn members_json(entry: EntryId, configuration: &Configuration) -> Value {
-    let member = |member: &Member| {
-        json!({
-            "id": member.id.get(),
-            "part": part(member),
-            "address": member.address.as_str(),
-            "priority": member.priority,
-            "storage": member.incarnation.map(|storage| storage.to_string()),
-        })
-    };
-    json!({
-        "entry": entry.index.0,
-        "joint": configuration.is_joint(),
-        "cluster": configuration.cluster().to_string(),
-        "members": configuration.members().iter().map(member).collect::<Vec<_>>(),
-    })
 }

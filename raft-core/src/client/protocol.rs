@@ -107,7 +107,9 @@ pub enum Consistency {
     /// It shows the state of the node asked, however old.
     Stale,
     /// As linearizable, if no clock drifts by more than the cluster was told: a leader that holds a
-    /// lease answers by itself. Without a lease it is the same as linearizable.
+    /// lease answers by itself. Without a lease it is the same as linearizable. If a clock does, nothing
+    /// is promised: a client does not tell the last index it saw, by which each could at least be kept
+    /// from going back in time (dissertation, section 6.4.1, end).
     Lease,
 }
 

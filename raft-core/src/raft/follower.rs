@@ -2,7 +2,7 @@
 //! 5.3; dissertation, section 4.1).
 
 use crate::configuration::Configuration;
-use crate::entry::{Entry, EntryKind, Records};
+use crate::entry::{Entry, EntryHeader, EntryKind, Records};
 use crate::message::{Rejection, Round};
 use crate::raft::event::{Event, Expulsion};
 use crate::raft::membership::{Membership, TooMany};
@@ -65,6 +65,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     fn trust_again(&mut self, matched: Index) {
         if self.suspect.is_some_and(|(through, term)| matched >= through && self.term() > term) {
             self.suspect = None;
+            self.storage.trust();
         }
     }
 
@@ -101,8 +102,10 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// Appends those of `entries`, which follow `previous`, that are not there; drops what
     /// contradicts them, and nothing else. Gives the last index that is then known to match.
     fn take_entries(&mut self, previous: Index, entries: Records<'_>) -> Result<Index, StepError> {
-        let new = entries.first().index == self.storage.last().index.next();
+        // The first entry of all has to be a configuration.
+        let new = entries.first().index == self.storage.last().index.next() && entries.first().index > Index::FIRST;
         if new && entries.headers().all(|header| header.kind != EntryKind::Configuration) {
+            self.check_time(entries.headers().next())?;
             // If there is no room for some of them, the leader sends those again.
             let _ = self.storage.append_records(entries);
             let last = self.storage.last().index;
@@ -121,6 +124,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
                     if here.is_some() {
                         self.drop_from(header.id())?;
                     }
+                    self.check_time(Some(*header))?;
                     if self.storage.append(header, &[entry.payload]).is_err() {
                         break; // No room: the leader sends the rest again.
                     }
@@ -135,14 +139,26 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok(matched)
     }
 
+    /// Cluster time never goes back along a log: storages check that when they start, and whoever is sent its entries.
+    /// Of those that follow it in their message this is known.
+    fn check_time(&self, next: Option<EntryHeader>) -> Result<(), StepError> {
+        match next.filter(|next| next.time < self.storage.last_time()) {
+            Some(next) => Err(StepError::TimeGoesBack { found: next.id() }),
+            None => Ok(()),
+        }
+    }
+
     /// The members in a configuration's entry; none in another.
     fn members_in(&self, entry: &Entry<'_>) -> Result<Option<Membership<NODES>>, StepError> {
-        if entry.header.kind != EntryKind::Configuration {
-            return Ok(None);
-        }
         let index = entry.header.index;
+        if entry.header.kind != EntryKind::Configuration {
+            return if index == Index::FIRST { Err(StepError::NoFirstConfiguration) } else { Ok(None) };
+        }
         let configuration =
             Configuration::decode(entry.payload).map_err(|error| StepError::Configuration { index, error })?;
+        if configuration.cluster() != self.cluster {
+            return Err(StepError::ForeignConfiguration { index });
+        }
         let membership = Membership::new(entry.header.id(), &configuration)
             .map_err(|TooMany(members)| StepError::TooManyMembers { members, most: NODES })?;
         Ok(Some(membership))

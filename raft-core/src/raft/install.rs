@@ -5,10 +5,10 @@ use crate::message::Round;
 use crate::raft::event::{Event, SnapshotRefusal};
 use crate::raft::membership::Membership;
 use crate::raft::role::Received;
-use crate::raft::{Raft, StepError};
+use crate::raft::{INDEX_MAX, Raft, StepError};
 use crate::snapshot::{self, OpenError, Which};
 use crate::storage::{SnapshotId, Storage};
-use crate::types::{EntryId, Index, NodeId};
+use crate::types::{EntryId, Index, NodeId, Term};
 
 /// A snapshot that is arriving.
 #[derive(Clone, Debug, Hash)]
@@ -17,8 +17,9 @@ pub(super) struct Draft {
     /// So much is there, without gaps, and its checksum.
     received: u64,
     checksum: u32,
-    /// The round in which it was told last that a part is missing: once is enough, since all that
-    /// was sent behind that part arrives too late.
+    /// The round in which it was told last that a part is missing, or the snapshot was refused: once
+    /// is enough, since all that was sent behind that part arrives too late, and what was refused is
+    /// refused again at once.
     resend_told: Option<Round>,
 }
 
@@ -33,6 +34,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     ) -> Result<(), StepError> {
         if snapshot.through.term > self.term() {
             return Err(StepError::EntryOfLaterTerm { found: snapshot.through });
+        }
+        if snapshot.through.index > INDEX_MAX {
+            return Err(StepError::IndexTooHigh { index: snapshot.through.index });
         }
         self.hear(from)?;
         if let Some(following) = self.following_mut() {
@@ -95,50 +99,55 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let new = known.and_then(|known| data.get(usize::try_from(known).ok()?..)).unwrap_or_default();
         let room = usize::try_from(snapshot.bytes.saturating_sub(draft.received)).unwrap_or(usize::MAX);
         let new = new.get(..new.len().min(room)).unwrap_or_default();
-        if self.storage.extend_draft(new).is_err() {
-            return Err(self.refuse(through, SnapshotRefusal::NoSpace));
+        if !new.is_empty() && self.storage.extend_draft(new).is_err() {
+            return Err(self.refuse(snapshot, round, SnapshotRefusal::NoSpace));
         }
         draft.received = draft.received.saturating_add(new.len() as u64);
         draft.checksum = crc32c(draft.checksum, new);
         if draft.received == snapshot.bytes {
-            self.install(snapshot)?;
+            self.install(snapshot, round)?;
             return Ok(None);
         }
         Ok(Some(Received { through, bytes: draft.received, resend }))
     }
 
-    fn refuse(&mut self, through: EntryId, reason: SnapshotRefusal) -> StepError {
-        self.draft = None;
+    /// Drops the draft. The leader learns that nothing is there, and with its next heartbeat, that it
+    /// is wanted from the beginning: so a disk that stays full costs one attempt for each of those.
+    fn refuse(&mut self, snapshot: SnapshotId, round: Round, reason: SnapshotRefusal) -> StepError {
+        let through = snapshot.through;
+        self.draft = Some(Draft { snapshot, received: 0, checksum: 0, resend_told: Some(round) });
         self.storage.begin_draft();
         if let Some(following) = self.following_mut() {
-            following.received = Some(Received { through, bytes: 0, resend: true });
+            following.received = Some(Received { through, bytes: 0, resend: false });
         }
         self.tell(Event::SnapshotRefused { through, reason });
         StepError::Snapshot { through, reason }
     }
 
     /// Puts the whole draft in the place of the log, after all of it has been checked.
-    fn install(&mut self, snapshot: SnapshotId) -> Result<(), StepError> {
+    fn install(&mut self, snapshot: SnapshotId, round: Round) -> Result<(), StepError> {
         let through = snapshot.through;
         let draft = self.draft.take().filter(|draft| draft.checksum == snapshot.checksum);
         if draft.is_none() {
-            return Err(self.refuse(through, SnapshotRefusal::Checksum));
+            return Err(self.refuse(snapshot, round, SnapshotRefusal::Checksum));
         }
         let (head, configuration) = match snapshot::open(&mut self.storage, Which::Draft) {
             Ok(opened) => opened,
             // A storage that failed says so again when it is flushed.
             Err(OpenError::Snapshot(_) | OpenError::Read(_)) => {
-                return Err(self.refuse(through, SnapshotRefusal::Invalid));
+                return Err(self.refuse(snapshot, round, SnapshotRefusal::Invalid));
             }
         };
         if configuration.cluster() != self.cluster {
-            return Err(self.refuse(through, SnapshotRefusal::Foreign));
+            return Err(self.refuse(snapshot, round, SnapshotRefusal::Foreign));
         }
-        if head.configuration > through {
-            return Err(self.refuse(through, SnapshotRefusal::Invalid));
+        // Both are of one log, along which neither terms nor indexes go back.
+        let EntryId { term, index } = head.configuration;
+        if term > through.term || index > through.index || term == Term::ZERO || index == Index::ZERO {
+            return Err(self.refuse(snapshot, round, SnapshotRefusal::Invalid));
         }
         let Ok(membership) = Membership::new(head.configuration, &configuration) else {
-            return Err(self.refuse(through, SnapshotRefusal::TooManyMembers));
+            return Err(self.refuse(snapshot, round, SnapshotRefusal::TooManyMembers));
         };
         // Of the old log, what is committed is part of the snapshot; all else is gone, durable or not.
         if self.saved.through.index > self.commit {

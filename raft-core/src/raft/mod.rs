@@ -25,16 +25,16 @@ mod role;
 mod snapshot;
 mod start;
 mod status;
+mod step_error;
 mod transfer;
 
 use heapless::Vec;
-use thiserror::Error;
 
 use crate::client::protocol::RoleName;
-use crate::configuration::{ConfigurationError, Lease};
+use crate::configuration::Lease;
 use crate::message::{Body, Message, ReadTicket};
 use crate::raft::config::Config;
-use crate::raft::event::{Event, Events, Expulsion, SnapshotRefusal, StepDown};
+use crate::raft::event::{Event, Events, Expulsion, StepDown};
 use crate::raft::install::Draft;
 use crate::raft::membership::{Membership, Peer};
 use crate::raft::progress::{Progress, ProgressState};
@@ -48,11 +48,16 @@ pub use read::{ReadId, ReadState};
 pub use ready::Ready;
 pub use start::NewError;
 pub use status::{PeerStatus, Replication, Status};
+pub use step_error::StepError;
 pub use transfer::TransferError;
 
 /// The most terms that a message may be ahead: no cluster holds so many elections, and whoever
 /// could make others take over a term near the last one would end all elections for ever.
 const TERMS_AHEAD_MAX: u64 = 1 << 40;
+
+/// The highest index that a snapshot may end at: no cluster writes so many entries, and whoever could make others take
+/// over an index near the last one would leave them none to append at.
+const INDEX_MAX: Index = Index(1 << 62);
 
 /// A message owed to a node, formed when its link can take one. A newer one takes the place of
 /// an older: that is as if the older had been lost, and no node waits for two.
@@ -504,81 +509,4 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             assert!(leader.term_start <= last.index, "a leader's log holds the start of its term");
         }
     }
-}
-
-/// What is wrong with a message that was ignored: no correct member sends it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum StepError {
-    /// It is for somebody else.
-    #[error("the message is for node {to}")]
-    NotForThisNode {
-        /// Whom it is for.
-        to: NodeId,
-    },
-    /// The sender claims to be this node.
-    #[error("the message claims to come from this node itself")]
-    FromItself,
-    /// No cluster holds so many elections.
-    #[error("term {term} is too far ahead to be one")]
-    TermTooFarAhead {
-        /// The term.
-        term: Term,
-    },
-    /// A second leader in one term.
-    #[error("node {from} claims to lead term {term}, which has another leader")]
-    SecondLeader {
-        /// The sender.
-        from: NodeId,
-        /// The term.
-        term: Term,
-    },
-    /// An entry contradicts a committed one.
-    #[error("entry {found} contradicts what is committed up to index {commit}")]
-    ContradictsCommitted {
-        /// The entry (term/index).
-        found: EntryId,
-        /// The commit index.
-        commit: Index,
-    },
-    /// An entry of a later term than the message.
-    #[error("entry {found} is of a later term than its message")]
-    EntryOfLaterTerm {
-        /// The entry (term/index).
-        found: EntryId,
-    },
-    /// An acknowledgement of entries or rounds that were never sent.
-    #[error("the sender acknowledges what was never sent")]
-    NeverSent,
-    /// A configuration that is not valid.
-    #[error("the configuration at index {index} is not valid")]
-    Configuration {
-        /// Its index.
-        index: Index,
-        /// What is wrong with it.
-        #[source]
-        error: ConfigurationError,
-    },
-    /// The cluster has grown beyond what this program was built for.
-    #[error("the cluster has {members} members, and this program was built for at most {most}; build it for more")]
-    TooManyMembers {
-        /// Its members.
-        members: usize,
-        /// What the program was built for.
-        most: usize,
-    },
-    /// Two configurations would be dropped: but the first was committed when the second was made.
-    #[error("entry {found} would drop a configuration that must have been committed")]
-    DropsConfigurations {
-        /// The entry (term/index) that contradicts the log.
-        found: EntryId,
-    },
-    /// A snapshot that was received whole was not taken.
-    #[error("the snapshot through entry {through} was not taken: {reason:?}")]
-    Snapshot {
-        /// Its last entry.
-        through: EntryId,
-        /// Why.
-        reason: SnapshotRefusal,
-    },
 }

@@ -57,6 +57,8 @@ pub(crate) struct DeferredLog {
     pub(crate) entries_max: usize,
     /// How often it was told that nothing has been saved for a while.
     pub(crate) witnessed: u32,
+    /// How often it was told that it lacks nothing any more.
+    pub(crate) trusted: u32,
 }
 
 impl Image {
@@ -139,6 +141,7 @@ impl DeferredLog {
             deferred: false,
             entries_max: usize::MAX,
             witnessed: 0,
+            trusted: 0,
         }
     }
 
@@ -247,6 +250,10 @@ impl Storage for DeferredLog {
 
     fn set_hard_state(&mut self, hard_state: HardState) {
         self.change(Change::HardState(hard_state));
+    }
+
+    fn trust(&mut self) {
+        self.trusted += 1;
     }
 
     fn flush(&mut self) -> Result<(), Never> {

@@ -391,16 +391,3 @@ fn known_bug_45_a_read_is_confirmed_by_more_than_half_in_every_case() {
         }
     }
 }
-
-#[test]
-fn the_state_of_a_node_stays_small() {
-    fn overhead<const NODES: usize>() -> usize {
-        type Log = RingLog<64, 4096>;
-        size_of::<Raft<Log, NODES>>() - size_of::<Log>()
-    }
-    let sizes = [overhead::<3>(), overhead::<5>(), overhead::<7>()];
-    println!("bytes beside the log, for 3, 5 and 7 members: {sizes:?}");
-    for (size, nodes) in sizes.into_iter().zip([3, 5, 7]) {
-        assert!(size <= 1_900 + nodes * 750, "{size} bytes for {nodes} members");
-    }
-}

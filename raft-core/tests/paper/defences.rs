@@ -1,18 +1,18 @@
 //! What the paper takes for granted: that nobody sends what cannot be, that a disk keeps what was saved,
 //! that all are equally fit to lead. How a node behaves where that is not so.
 
-use raft_core::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Member, Suffrage, voters};
-use raft_core::entry::{EntryHeader, EntryKind, Records};
+use raft_core::configuration::{Configuration, Member, Suffrage, voters};
+use raft_core::crc::crc32c;
 use raft_core::message::{Body, Rejection, Round};
 use raft_core::raft::config::Config;
-use raft_core::raft::event::{Event, Expulsion};
+use raft_core::raft::event::{Event, Expulsion, SnapshotRefusal};
 use raft_core::raft::{Raft, StepError};
 use raft_core::session::limits::SessionLimits;
-use raft_core::snapshot::{HEAD_BYTES_MAX, Head};
-use raft_core::storage::Storage;
+use raft_core::storage::SnapshotId;
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant, Millis, Term};
+use raft_core::wire::Bytes;
 
-use crate::harness::{Lone, Said, TIMEOUT, at, config, id};
+use crate::harness::{Lone, Said, TIMEOUT, at, commit_all, config, id, records, snapshot_bytes};
 
 /// Whoever makes others take over a term near the last one would end all elections for ever.
 #[test]
@@ -43,22 +43,11 @@ fn a_leader_that_contradicts_what_is_committed_is_ignored() {
 fn a_leader_that_would_drop_two_configurations_is_ignored() {
     let mut node = Lone::of(3);
     for (index, members) in [(2, 4), (3, 5)] {
-        configure(&mut node, at(1, index - 1), at(1, index), &voters(ClusterId(1), members).unwrap());
+        node.configure(at(1, index - 1), at(1, index), &voters(ClusterId(1), members).unwrap());
     }
     let (log, found) = (node.log(), at(2, 2));
     assert_eq!(node.append(3, 2, at(1, 1), &[2], 1), Err(StepError::DropsConfigurations { found }));
     assert_eq!((node.log(), node.raft.members().len()), (log, 5));
-}
-
-/// Member 2 appends a configuration.
-fn configure(node: &mut Lone, previous: EntryId, entry: EntryId, configuration: &Configuration) {
-    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
-    let payload = configuration.encode(&mut buffer).unwrap();
-    let header = EntryHeader::new(entry, ClusterTime(0), EntryKind::Configuration, &[payload]).unwrap();
-    let bytes = [header.encode().as_slice(), payload].concat();
-    let entries = Records::check(previous, &bytes).unwrap();
-    let append = Body::Append { previous, commit: Index(1), round: Round(1), entries };
-    node.step(2, entry.term.0, append).unwrap();
 }
 
 #[test]
@@ -97,9 +86,11 @@ fn a_suspect_log_is_trusted_when_it_is_as_long_as_it_was() {
     node.append(2, 2, at(1, 3), &[2], 0).unwrap();
     node.save();
     assert!(!grants_transfer(&mut node, 3), "entry 5 may be missing");
+    assert_eq!(node.raft.storage().trusted, 0);
     node.append(2, 3, at(2, 4), &[3], 0).unwrap();
     node.save();
     assert!(grants_transfer(&mut node, 4));
+    assert_eq!(node.raft.storage().trusted, 1, "the storage may forget it");
 }
 
 /// Whether it votes for a member to which the leader hands over.
@@ -130,7 +121,7 @@ fn a_node_is_expelled_only_for_what_its_log_does_not_disprove() {
     let without = voters(ClusterId(1), 3).unwrap();
     let others = without.members().iter().filter(|member| member.id != id(1)).cloned();
     let without = Configuration::new(ClusterId(1), without.limits(), others).unwrap();
-    configure(&mut left_out, at(1, 1), at(1, 2), &without);
+    left_out.configure(at(1, 1), at(1, 2), &without);
     left_out.step(2, 1, Body::Expelled { reason: removed(at(1, 1)) }).unwrap();
     assert_eq!(left_out.raft.expelled(), None, "that configuration is not the latest");
     left_out.step(2, 1, Body::Expelled { reason: removed(at(1, 2)) }).unwrap();
@@ -145,17 +136,7 @@ fn a_snapshot_is_being_sent_as_long_as_the_follower_answers() {
     node.propose_some(3);
     node.save();
     node.acknowledge(2, 5);
-    node.raft.applied(Index(5)).later();
-    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
-    let configuration = voters(ClusterId(1), 3).unwrap();
-    let payload = configuration.encode(&mut buffer).unwrap();
-    let head =
-        Head { configuration: at(1, 1), configuration_bytes: payload.len() as u32, session_bytes: 0, check: None };
-    let log = node.raft.storage_mut();
-    log.write_snapshot(at(2, 5), ClusterTime(0), &[head.encode(&mut [0; HEAD_BYTES_MAX]), payload].concat());
-    log.flush().unwrap();
-    log.compact(Index(5));
-    log.flush().unwrap();
+    node.compact(5);
     assert!(!node.raft.sends_snapshot(), "nobody needs it yet");
     let nothing = Some(Rejection { previous: Index(1), hint: EntryId::ZERO });
     let reply = Body::AppendReply { round: Round(1), matched: Index(0), rejected: nothing };
@@ -177,35 +158,78 @@ fn a_newer_snapshot_is_begun_with_the_very_next_message() {
     node.lead();
     node.propose_some(4);
     node.save();
-    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
-    let configuration = voters(ClusterId(1), 3).unwrap();
-    let payload = configuration.encode(&mut buffer).unwrap().to_vec();
-    let head =
-        Head { configuration: at(1, 1), configuration_bytes: payload.len() as u32, session_bytes: 0, check: None };
-    let bytes = [head.encode(&mut [0; HEAD_BYTES_MAX]), &payload, &[7; 100]].concat();
-    let snapshot = |node: &mut Lone, through: u64| {
-        node.acknowledge(2, through);
-        node.raft.applied(Index(through)).later();
-        let log = node.raft.storage_mut();
-        log.write_snapshot(at(2, through), ClusterTime(0), &bytes);
-        log.flush().unwrap();
-        log.compact(Index(through));
-        log.flush().unwrap();
-    };
-    let part = |node: &mut Lone| match node.raft.ready().message(id(3), 50).unwrap().map(|message| message.body) {
+    let part = |node: &mut Lone| match node.raft.ready().message(id(3), 20).unwrap().map(|message| message.body) {
         Some(Body::Snapshot { snapshot, offset, data, .. }) => Some((snapshot.through, offset, data.0.len())),
         Some(other) => panic!("{other:?}"),
         None => None,
     };
-    snapshot(&mut node, 5);
+    node.acknowledge(2, 5);
+    node.compact(5);
     let nothing = Some(Rejection { previous: Index(1), hint: EntryId::ZERO });
     let reply = Body::AppendReply { round: Round(1), matched: Index(0), rejected: nothing };
     node.step(3, 2, reply).unwrap();
-    assert_eq!(part(&mut node), Some((at(2, 5), 0, 50)));
-    assert_eq!(part(&mut node), Some((at(2, 5), 50, 50)));
-    snapshot(&mut node, 6);
-    assert_eq!(part(&mut node), Some((at(2, 6), 0, 50)));
-    assert_eq!(part(&mut node), Some((at(2, 6), 50, 50)));
+    assert_eq!(part(&mut node), Some((at(2, 5), 0, 20)));
+    assert_eq!(part(&mut node), Some((at(2, 5), 20, 20)));
+    node.acknowledge(2, 6);
+    node.compact(6);
+    assert_eq!(part(&mut node), Some((at(2, 6), 0, 20)));
+    assert_eq!(part(&mut node), Some((at(2, 6), 20, 20)));
+}
+
+/// A program is built for so many members; a snapshot that has more is no use to it, and costs it nothing that it has.
+#[test]
+fn a_snapshot_of_more_members_than_the_program_was_built_for_is_refused() {
+    let reason = SnapshotRefusal::TooManyMembers;
+    for (members, taken) in [(8, true), (9, false)] {
+        let mut node = Lone::with_log(3, &[1, 1]);
+        let bytes = snapshot_bytes(at(2, 4), &voters(ClusterId(1), members).unwrap());
+        let (through, checksum) = (at(2, 9), crc32c(0, &bytes));
+        let snapshot = SnapshotId { through, time: ClusterTime(0), bytes: bytes.len() as u64, checksum };
+        let body = Body::Snapshot { snapshot, offset: 0, round: Round(1), data: Bytes(&bytes) };
+        let outcome = node.step(2, 2, body);
+        let refused = core::iter::from_fn(|| node.raft.event())
+            .any(|(_, event)| event == Event::SnapshotRefused { through, reason });
+        assert_eq!(refused, !taken);
+        if taken {
+            assert_eq!((outcome, node.raft.members().len()), (Ok(()), 8));
+        } else {
+            assert_eq!(outcome, Err(StepError::Snapshot { through, reason }));
+            assert_eq!((node.log(), node.raft.members().len()), (vec![at(1, 1), at(1, 2), at(1, 3)], 3));
+            node.save();
+            assert_eq!(node.said(2), [Said::Other], "its leader is told that nothing of it is there");
+        }
+    }
+}
+
+/// So much goes out to a follower until it answers, and not one message, entry or byte more.
+#[test]
+fn a_window_is_as_wide_as_it_is_said_to_be() {
+    let record = records(at(1, 1), &[2]).len() as u64;
+    let unlimited = Config { inflight_entries_max: 1000, inflight_bytes_max: 1 << 20, ..config(1) };
+    let cases = [
+        ("messages", unlimited, 32),
+        ("entries", Config { inflight_entries_max: 7, ..unlimited }, 7),
+        ("bytes", Config { inflight_bytes_max: 7 * record, ..unlimited }, 7),
+        ("bytes, of which one is left", Config { inflight_bytes_max: 7 * record + 1, ..unlimited }, 8),
+    ];
+    for (limit, config, most) in cases {
+        let mut node = Lone::set(config, &voters(ClusterId(1), 3).unwrap());
+        node.lead();
+        commit_all(&mut node);
+        node.said(2);
+        let send = |node: &mut Lone| {
+            let entry = node.propose().unwrap();
+            let said = node.said(2);
+            said.iter().any(|said| matches!(said, Said::Append { entries, .. } if entries.contains(&entry)))
+        };
+        let sent = (0..40).take_while(|_| send(&mut node)).count();
+        assert_eq!(sent, most, "{limit}");
+        node.acknowledge(2, 3);
+        let said = node.said(2);
+        let entries: usize =
+            said.iter().map(|said| if let Said::Append { entries, .. } = said { entries.len() } else { 0 }).sum();
+        assert_eq!(entries, 1, "{limit}: one was acknowledged, so one follows");
+    }
 }
 
 #[test]

@@ -1,9 +1,15 @@
 //! Figure 2 of the Raft paper, box by box.
 
+use std::collections::BTreeSet;
+
 use raft_core::client::protocol::RoleName;
-use raft_core::message::{Body, Round};
-use raft_core::storage::{HardState, Storage};
-use raft_core::types::{Index, NodeId, Term};
+use raft_core::entry::Records;
+use raft_core::message::{Body, ForwardTicket, ProposeError, ReadTicket, Rejection, Round};
+use raft_core::raft::event::Expulsion;
+use raft_core::session::operation::Operation;
+use raft_core::storage::{HardState, SnapshotId, Storage};
+use raft_core::types::{ClusterTime, Index, Instant, NodeId, Term};
+use raft_core::wire::Bytes;
 
 use crate::harness::{Cluster, HEARTBEAT, Lone, Said, at, commit_all, id};
 
@@ -50,6 +56,53 @@ fn the_commit_index_starts_low_and_never_goes_back() {
     assert_eq!(node.raft.commit(), Index(3));
     node.restart();
     assert_eq!(node.raft.commit(), Index(1), "it is volatile");
+}
+
+/// "lastApplied … initialized to 0, increases monotonically".
+#[test]
+fn last_applied_starts_at_0_and_grows_with_what_is_applied() {
+    let mut node = Lone::with_log(3, &[2, 2]);
+    assert_eq!(node.raft.last_applied(), Index(0));
+    node.append(2, 2, at(2, 3), &[], 3).unwrap();
+    assert_eq!(node.raft.last_applied(), Index(0), "it is for the program to say");
+    for applied in [1, 3, 3] {
+        node.raft.applied(Index(applied)).later();
+        assert_eq!(node.raft.last_applied(), Index(applied));
+    }
+    node.append(2, 2, at(2, 3), &[2], 4).unwrap();
+    node.append(3, 3, at(2, 3), &[], 3).unwrap();
+    assert_eq!(node.raft.last_applied(), Index(3));
+}
+
+/// … and whoever takes it back has applied something twice.
+#[test]
+#[should_panic(expected = "applied entries are not applied again")]
+fn last_applied_never_goes_back() {
+    let mut node = Lone::with_log(3, &[2, 2]);
+    node.append(2, 2, at(2, 3), &[], 3).unwrap();
+    node.raft.applied(Index(3)).later();
+    node.raft.applied(Index(2)).later();
+}
+
+/// … or takes it beyond the commit index, has applied what may still be dropped.
+#[test]
+#[should_panic(expected = "entries are applied once they are committed and durable")]
+fn last_applied_never_goes_beyond_what_is_committed() {
+    let mut node = Lone::with_log(3, &[2, 2]);
+    node.append(2, 2, at(2, 3), &[], 2).unwrap();
+    node.raft.applied(Index(3)).later();
+}
+
+/// "matchIndex[] … increases monotonically", in whatever order answers arrive.
+#[test]
+fn the_match_index_never_goes_back() {
+    let mut node = Lone::of(3);
+    node.lead();
+    node.propose_some(2);
+    for (acknowledged, matched) in [(2, 2), (4, 4), (3, 4), (0, 4), (4, 4)] {
+        node.acknowledge(2, acknowledged);
+        assert_eq!(node.raft.status().followers[0].matched, Index(matched), "after {acknowledged}");
+    }
 }
 
 /// "nextIndex[] … initialized to leader last log index + 1"; "matchIndex[] … initialized to 0":
@@ -186,26 +239,81 @@ fn all_servers_apply_what_is_committed_in_order() {
 /// to follower". Pre-votes and their granting name a term that may never come, and change nothing.
 #[test]
 fn all_servers_a_later_term_makes_a_follower_of_everybody() {
-    let bodies = [
-        Body::VoteReply { granted: false },
-        Body::AppendReply { round: Round(0), matched: Index(0), rejected: None },
-        Body::PreVoteReply { granted: false },
-        Body::Vote { last: at(9, 9), transfer: true },
-    ];
-    for body in bodies {
-        let (mut leader, mut candidate) = (Lone::of(3), Lone::of(3));
-        leader.lead();
-        candidate.campaign();
-        for node in [&mut leader, &mut candidate] {
+    type Begin = fn(&mut Lone);
+    let begins: [Begin; 4] = [|_| {}, Lone::time_out, Lone::campaign, Lone::lead];
+    let roles = [RoleName::Follower, RoleName::PreCandidate, RoleName::Candidate, RoleName::Leader];
+    let mut kinds = BTreeSet::new();
+    for body in one_of_each_kind() {
+        kinds.insert(kind(&body));
+        for (begin, role) in begins.into_iter().zip(roles) {
+            let mut node = Lone::of(3);
+            begin(&mut node);
+            assert_eq!(node.role(), role);
+            let term = node.raft.term();
             node.step(2, 9, body).unwrap();
-            assert_eq!((node.role(), node.raft.term()), (RoleName::Follower, Term(9)), "{body:?}");
+            let stays = match body {
+                Body::PreVote { .. } | Body::PreVoteReply { granted: true } => true,
+                // Dissertation, section 4.2.3: a leader hears itself.
+                Body::Vote { transfer: false, .. } => role == RoleName::Leader,
+                _ => false,
+            };
+            let expected = if stays { (role, term) } else { (RoleName::Follower, Term(9)) };
+            assert_eq!((node.role(), node.raft.term()), expected, "{role:?} and {body:?}");
         }
     }
-    let mut node = Lone::of(3);
-    node.lead();
-    node.step(2, 9, Body::PreVote { last: at(9, 9) }).unwrap();
-    node.step(2, 9, Body::PreVoteReply { granted: true }).unwrap();
-    assert_eq!((node.role(), node.raft.term()), (RoleName::Leader, Term(2)));
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), (0..KINDS).collect::<Vec<_>>());
+}
+
+/// How many kinds of messages there are.
+const KINDS: u32 = 15;
+
+/// The number of a message's kind. What is added to them is added here, and then below.
+fn kind(body: &Body<'_>) -> u32 {
+    match body {
+        Body::PreVote { .. } => 0,
+        Body::PreVoteReply { .. } => 1,
+        Body::Vote { .. } => 2,
+        Body::VoteReply { .. } => 3,
+        Body::Append { .. } => 4,
+        Body::AppendReply { .. } => 5,
+        Body::ReadRequest { .. } => 6,
+        Body::ReadReply { .. } => 7,
+        Body::Forward { .. } => 8,
+        Body::Forwarded { .. } => 9,
+        Body::Campaign => 10,
+        Body::Expelled { .. } => 11,
+        Body::Snapshot { .. } => 12,
+        Body::SnapshotReply { .. } => 13,
+        Body::Digest { .. } => 14,
+    }
+}
+
+fn one_of_each_kind() -> Vec<Body<'static>> {
+    let (round, ticket) = (Round(0), ReadTicket(1));
+    let snapshot = SnapshotId { through: at(9, 9), time: ClusterTime(0), bytes: 100, checksum: 0 };
+    let operation = Operation::Plain { command: Bytes(b"x") };
+    vec![
+        Body::PreVote { last: at(9, 9) },
+        Body::PreVoteReply { granted: true },
+        Body::PreVoteReply { granted: false },
+        Body::Vote { last: at(9, 9), transfer: false },
+        Body::Vote { last: at(9, 9), transfer: true },
+        Body::Vote { last: at(1, 0), transfer: false },
+        Body::VoteReply { granted: true },
+        Body::VoteReply { granted: false },
+        Body::Append { previous: at(1, 1), commit: Index(1), round, entries: Records::EMPTY },
+        Body::AppendReply { round, matched: Index(0), rejected: None },
+        Body::ReadRequest { ticket },
+        Body::ReadReply { ticket, index: Index(1) },
+        Body::Forward { ticket: ForwardTicket(1), secret: None, operation },
+        Body::Forwarded { ticket: ForwardTicket(1), outcome: Err(ProposeError::Busy) },
+        Body::Campaign,
+        Body::Expelled { reason: Expulsion::Removed { by: at(9, 9) } },
+        Body::Expelled { reason: Expulsion::Forgot { acknowledged: at(9, 9) } },
+        Body::Snapshot { snapshot, offset: 0, round, data: Bytes(b"part") },
+        Body::SnapshotReply { through: at(9, 9), received: 0, round, resend: false },
+        Body::Digest { check: at(9, 9), digest: 1 },
+    ]
 }
 
 /// Followers: "respond to RPCs from candidates and leaders"; they send nothing of their own.
@@ -225,16 +333,52 @@ fn followers_are_passive() {
 fn followers_campaign_when_nobody_was_heard() {
     let mut node = Lone::of(3);
     let begin = node.raft.deadline();
-    node.tick(raft_core::types::Instant(begin.0 - 1));
+    node.tick(Instant(begin.0 - 1));
     assert_eq!(node.role(), RoleName::Follower);
     node.append(2, 2, at(1, 1), &[], 0).unwrap();
     assert!(node.raft.deadline() > begin, "a leader was heard");
     let heard = node.raft.deadline();
-    node.tick(raft_core::types::Instant(heard.0 - 1));
+    node.tick(Instant(heard.0 - 1));
     assert!(node.ask_vote(3, 3, at(1, 1)));
     assert!(node.raft.deadline() > heard, "a vote was granted");
     node.time_out();
     assert_eq!(node.role(), RoleName::PreCandidate);
+}
+
+/// … and nothing else lets them wait longer: no leader of an earlier term, no second one, no vote that is refused, for
+/// whatever reason, and no later term alone.
+#[test]
+fn followers_wait_no_longer_for_stale_leaders_and_refused_votes() {
+    let begin = || {
+        let mut node = Lone::with_log(3, &[2, 5]);
+        assert!(node.ask_vote(2, 6, at(5, 3)));
+        node.append(2, 6, at(5, 3), &[], 0).unwrap();
+        let heard = node.raft.deadline();
+        node.tick(Instant(heard.0 - 1));
+        (node, heard)
+    };
+    let append = Body::Append { previous: at(5, 3), commit: Index(1), round: Round(9), entries: Records::EMPTY };
+    let vote = |last| Body::Vote { last, transfer: false };
+    let snapshot = SnapshotId { through: at(5, 9), time: ClusterTime(0), bytes: 100, checksum: 0 };
+    let cases = [
+        ("a leader of an earlier term", 3, 5, append),
+        ("its snapshot", 3, 5, Body::Snapshot { snapshot, offset: 0, round: Round(9), data: Bytes(b"x") }),
+        ("a second leader", 3, 6, append),
+        ("a candidate of an earlier term", 3, 5, vote(at(5, 9))),
+        ("one in whose term it voted for another", 3, 6, vote(at(5, 9))),
+        ("one whose log is behind", 3, 7, vote(at(5, 2))),
+        ("a question that is no vote", 3, 7, Body::PreVote { last: at(5, 9) }),
+        ("a later term", 3, 7, Body::VoteReply { granted: false }),
+    ];
+    for (what, from, term, body) in cases {
+        let (mut node, heard) = begin();
+        let second = node.step(from, term, body);
+        assert_eq!(second.is_err(), what == "a second leader", "{second:?}");
+        assert_eq!(node.raft.deadline(), heard, "it waits longer for {what}");
+    }
+    let (mut node, heard) = begin();
+    node.step(2, 6, append).unwrap();
+    assert!(node.raft.deadline() > heard, "and this one it hears");
 }
 
 /// Candidates: "on conversion to candidate, start election: increment currentTerm, vote for self, reset
@@ -288,6 +432,10 @@ fn candidates_begin_anew_when_nobody_wins() {
     node.time_out();
     assert_eq!((node.role(), node.raft.term()), (RoleName::PreCandidate, Term(2)), "it asks first");
     assert_eq!(node.said(2), [Said::PreVote(at(1, 1))]);
+    node.step(3, 3, Body::PreVoteReply { granted: true }).unwrap();
+    assert_eq!((node.role(), node.raft.term()), (RoleName::Candidate, Term(3)), "then it increments its term");
+    node.save();
+    assert_eq!(node.said(2), [Said::Vote(at(1, 1))], "and asks anew");
 }
 
 /// Leaders: "upon election: send initial empty AppendEntries RPCs (heartbeat) to each server; repeat
@@ -357,6 +505,29 @@ fn leaders_go_back_until_the_logs_agree() {
     cluster.pass(500);
     let log: Vec<_> = cluster.node(new).storage().ids().collect();
     assert_eq!(cluster.node(old).storage().ids().collect::<Vec<_>>(), log);
+}
+
+/// … step by step: each refusal takes `nextIndex` back, at least by one, and the next attempt begins there.
+#[test]
+fn leaders_decrement_the_next_index_and_try_again() {
+    let mut node = Lone::with_log(3, &[2, 3, 4, 5]);
+    node.lead();
+    let next = |node: &Lone| node.raft.status().followers[0].next.0;
+    assert_eq!(next(&node), 6);
+    // The follower's log has other entries, of the terms before each: 4, 3, 2.
+    for (refused, hint, expected) in [(5, at(4, 5), 5), (4, at(3, 4), 4), (3, at(2, 3), 3)] {
+        let said = node.said(2);
+        assert!(matches!(&said[..], [Said::Append { previous, .. }] if previous.index.0 == refused), "{said:?}");
+        let rejected = Some(Rejection { previous: Index(refused), hint });
+        node.step(2, 6, Body::AppendReply { round: Round(1), matched: Index(0), rejected }).unwrap();
+        assert_eq!(next(&node), expected);
+    }
+    let said = node.said(2);
+    assert!(
+        matches!(&said[..], [Said::Append { previous, entries, .. }] if *previous == at(2, 2) && entries.len() == 4)
+    );
+    node.acknowledge(2, 6);
+    assert_eq!(next(&node), 7);
 }
 
 /// Leaders: "if there exists an N such that N > commitIndex, a majority of matchIndex[i] ≥ N, and

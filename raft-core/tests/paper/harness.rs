@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use raft_core::client::protocol::RoleName;
 use raft_core::configuration::change::MemberChange;
-use raft_core::configuration::{Configuration, Member, Suffrage, voters};
+use raft_core::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Member, Suffrage, voters};
 use raft_core::entry::{EntryHeader, EntryKind, Records};
-use raft_core::message::{Body, Message, ProposeError, Rejection, Round};
+use raft_core::message::{Body, Message, ProposeError, ReadTicket, Rejection, Round};
 use raft_core::raft::config::Config;
 use raft_core::raft::{Raft, ReadId, ReadState, StepError};
+use raft_core::snapshot::{HEAD_BYTES_MAX, Head};
 use raft_core::storage::Storage;
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant, Millis, NodeId, Term};
 
@@ -103,7 +104,11 @@ impl Lone {
     }
 
     pub(crate) fn with(configuration: Configuration) -> Lone {
-        let raft = Raft::new(id(1), config(1), DeferredLog::new(&configuration), Instant(0)).unwrap();
+        Lone::set(config(1), &configuration)
+    }
+
+    pub(crate) fn set(config: Config, configuration: &Configuration) -> Lone {
+        let raft = Raft::new(id(1), config, DeferredLog::new(configuration), Instant(0)).unwrap();
         Lone { raft, now: Instant(0) }
     }
 
@@ -163,9 +168,20 @@ impl Lone {
         let mut all = Vec::new();
         while let Some(message) = self.raft.ready().message(id(to), 1 << 16).unwrap() {
             assert_eq!(message.to, id(to));
+            assert!(all.len() < 1000, "it has no end of things to say");
             all.push(Said::of(&message.body));
         }
         all
+    }
+
+    /// The number of the read that it asks a node about now.
+    pub(crate) fn read_ticket(&mut self, of: u64) -> Option<ReadTicket> {
+        while let Some(message) = self.raft.ready().message(id(of), 1 << 16).unwrap() {
+            if let Body::ReadRequest { ticket } = message.body {
+                return Some(ticket);
+            }
+        }
+        None
     }
 
     pub(crate) fn tick(&mut self, now: Instant) {
@@ -234,6 +250,37 @@ impl Lone {
     pub(crate) fn role(&self) -> RoleName {
         self.raft.role()
     }
+
+    /// All entries up to `index`, which are committed, are applied, and dropped for a snapshot with members 1 to 3.
+    pub(crate) fn compact(&mut self, index: u64) {
+        self.raft.applied(Index(index)).later();
+        let bytes = snapshot_bytes(at(1, 1), &voters(ClusterId(1), 3).unwrap());
+        let log = self.raft.storage_mut();
+        let through = EntryId::new(log.term(Index(index)).unwrap(), Index(index));
+        log.write_snapshot(through, ClusterTime(0), &bytes);
+        log.flush().unwrap();
+        log.compact(Index(index));
+        log.flush().unwrap();
+    }
+
+    /// Member 2 appends a configuration.
+    pub(crate) fn configure(&mut self, previous: EntryId, entry: EntryId, configuration: &Configuration) {
+        let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+        let payload = configuration.encode(&mut buffer).unwrap();
+        let header = EntryHeader::new(entry, ClusterTime(0), EntryKind::Configuration, &[payload]).unwrap();
+        let bytes = [header.encode().as_slice(), payload].concat();
+        let entries = Records::check(previous, &bytes).unwrap();
+        let append = Body::Append { previous, commit: Index(1), round: Round(1), entries };
+        self.step(2, entry.term.0, append).unwrap();
+    }
+}
+
+/// A snapshot without sessions and state, whose configuration stands in entry `by`.
+pub(crate) fn snapshot_bytes(by: EntryId, configuration: &Configuration) -> Vec<u8> {
+    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+    let payload = configuration.encode(&mut buffer).unwrap();
+    let head = Head { configuration: by, configuration_bytes: payload.len() as u32, session_bytes: 0, check: None };
+    [head.encode(&mut [0; HEAD_BYTES_MAX]), payload].concat()
 }
 
 /// A cluster whose nodes save and apply at once.
@@ -266,6 +313,22 @@ impl Cluster {
         self.nodes.push(Raft::join(id(node), config(node), &configuration, log, self.now).unwrap());
         self.applied.push(Vec::new());
         node
+    }
+
+    /// A node loses what was not durable, and starts again.
+    pub(crate) fn restart(&mut self, node: u64) {
+        let mut log = self.node(node).storage().clone();
+        log.crash(0);
+        self.nodes[node as usize - 1] = Raft::new(id(node), config(node + 100), log, self.now).unwrap();
+        self.applied[node as usize - 1].clear();
+    }
+
+    /// The disk of a node is lost, and it starts with an empty one.
+    pub(crate) fn wipe(&mut self, node: u64) {
+        let configuration = voters(ClusterId(1), 3).unwrap();
+        let (config, log) = (config(node + 100), DeferredLog::blank());
+        self.nodes[node as usize - 1] = Raft::join(id(node), config, &configuration, log, self.now).unwrap();
+        self.applied[node as usize - 1].clear();
     }
 
     pub(crate) fn node(&mut self, node: u64) -> &mut Node {

@@ -12,6 +12,7 @@ mod common;
 mod defences;
 mod figure_2;
 mod harness;
+mod liars;
 mod section_3_elections;
 mod section_3_log;
 mod section_4;

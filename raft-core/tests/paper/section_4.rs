@@ -1,12 +1,13 @@
 //! Dissertation, chapter 4: changing the members.
 
 use raft_core::client::protocol::RoleName;
-use raft_core::configuration::Suffrage;
 use raft_core::configuration::change::{ChangeError, MemberChange};
-use raft_core::message::{Body, ProposeError};
+use raft_core::configuration::{Configuration, Member, Suffrage};
+use raft_core::message::{Body, ProposeError, Rejection, Round};
 use raft_core::raft::{ChangeMembersError, StepError};
+use raft_core::session::limits::SessionLimits;
 use raft_core::storage::Storage;
-use raft_core::types::Index;
+use raft_core::types::{ClusterId, EntryId, Index};
 
 use crate::harness::{Cluster, Lone, Said, TIMEOUT, add, at, commit_all, id};
 
@@ -31,8 +32,8 @@ fn section_4_1_a_configuration_holds_when_it_is_appended() {
     assert!(node.raft.commit() < node.raft.configuration_entry().index);
 }
 
-/// 4.1: "a server always uses the latest configuration in its log, regardless of whether the entry is
-/// committed", and "must be prepared to fall back to the previous configuration".
+/// 4.1: "servers always use the latest configuration in their logs, regardless of whether that configuration entry has
+/// been committed"; "a server must be prepared to fall back to the previous configuration".
 #[test]
 fn section_4_1_a_dropped_configuration_gives_way_to_the_one_before() {
     let (mut cluster, old) = with_learner();
@@ -48,7 +49,7 @@ fn section_4_1_a_dropped_configuration_gives_way_to_the_one_before() {
     assert_eq!(cluster.voters(old), [1, 2, 3]);
 }
 
-/// 4.1: also after a restart, "the latest configuration in its log".
+/// 4.1: also after a restart, "the latest configuration found in its log".
 #[test]
 fn section_4_1_a_restarted_server_uses_the_latest_configuration_in_its_log() {
     let mut node = Lone::of(3);
@@ -61,7 +62,8 @@ fn section_4_1_a_restarted_server_uses_the_latest_configuration_in_its_log() {
     assert_eq!((node.raft.configuration_entry(), node.raft.members().len()), (entry, 4));
 }
 
-/// 4.1: "it may only begin another change once the previous one is committed."
+/// 4.1: leaders avoid overlapping changes "by not beginning a new change until the previous change's entry has
+/// committed".
 #[test]
 fn section_4_1_one_change_at_a_time() {
     let mut node = Lone::of(3);
@@ -81,8 +83,7 @@ fn section_4_1_no_change_before_an_entry_of_the_term_is_committed() {
     assert_eq!(early.err(), Some(ChangeMembersError::Propose(ProposeError::NotReady)));
 }
 
-/// 4.1: "a server accepts AppendEntries requests from a leader that is not part of the server's latest
-/// configuration".
+/// 4.1: "a server accepts AppendEntries requests from a leader that is not part of the server's latest configuration".
 #[test]
 fn section_4_1_a_leader_that_is_not_known_is_followed() {
     let mut node = Lone::of(3);
@@ -92,8 +93,8 @@ fn section_4_1_a_leader_that_is_not_known_is_followed() {
     assert_eq!(node.said(9), [Said::AppendReply { matched: 2, rejected: None }]);
 }
 
-/// 4.1: "a server also grants its vote to a candidate that is not part of the server's latest configuration
-/// (if the candidate has a sufficiently up-to-date log and a current term)".
+/// 4.1: "a server also grants its vote to a candidate that is not part of the server's latest configuration (if the
+/// candidate has a sufficiently up-to-date log and a current term)".
 #[test]
 fn section_4_1_a_candidate_that_is_not_known_gets_the_vote() {
     let mut node = Lone::of(3);
@@ -101,8 +102,8 @@ fn section_4_1_a_candidate_that_is_not_known_gets_the_vote() {
     assert!(!Lone::with_log(3, &[2]).ask_vote(9, 3, at(1, 1)), "its log is behind");
 }
 
-/// 4.2.1: "the new server joins the cluster as a non-voting member: the leader replicates log entries to it,
-/// but it is not counted towards majorities for voting or commitment".
+/// 4.2.1: "a new server joins the cluster as a non-voting member. The leader replicates log entries to it, but it is
+/// not yet counted towards majorities for voting or commitment purposes."
 #[test]
 fn section_4_2_1_learners_receive_and_do_not_count() {
     let (mut cluster, leader) = with_learner();
@@ -146,8 +147,88 @@ fn section_4_2_1_who_has_caught_up_becomes_a_voter_by_itself() {
     assert!(!cluster.node(leader).status().joint);
 }
 
-/// 4.2.2: "a leader that is removed … steps down once the new configuration is committed", and "while it is
-/// committing it, replicates log entries but does not count itself in majorities". Here it first hands over.
+/// 4.2.1: "the algorithm waits a fixed number of rounds (such as 10). If the last round lasts less than an election
+/// timeout, then the leader adds the new server to the cluster … Otherwise, the leader aborts the configuration change
+/// with an error." Here it is never aborted: the server stays a learner, which costs no availability, until a round of
+/// its is short.
+#[test]
+fn section_4_2_1_who_does_not_catch_up_stays_a_learner_for_as_long_as_it_takes() {
+    let mut node = Lone::of(3);
+    node.lead();
+    commit_all(&mut node);
+    node.raft.change_members(node.now, &[add(4, Suffrage::Joining)], false).unwrap().1.later();
+    node.save();
+    let heartbeat = |node: &mut Lone| {
+        node.time_out();
+        let last = node.raft.storage().last().index.0;
+        (2..=3).for_each(|voter| node.acknowledge(voter, last));
+    };
+    heartbeat(&mut node);
+    for round in 1..=20 {
+        let (target, end) = (node.raft.storage().last().index.0, node.now.0 + TIMEOUT);
+        node.propose().unwrap();
+        node.save();
+        while node.now.0 < end {
+            heartbeat(&mut node);
+            assert!(!node.raft.status().joint, "in round {round}");
+        }
+        node.acknowledge(4, target);
+    }
+    assert_eq!((node.role(), node.raft.commit()), (RoleName::Leader, node.raft.storage().last().index));
+    let last = node.raft.storage().last().index.0;
+    node.acknowledge(4, last);
+    heartbeat(&mut node);
+    assert!(node.raft.status().joint, "that round was short");
+}
+
+/// 4.2.1: "the leader must discover that the new server's log is empty", and not entry by entry: "have followers return
+/// the length of their logs in the AppendEntries response".
+#[test]
+fn section_4_2_1_an_empty_log_is_found_in_one_exchange() {
+    let mut node = Lone::of(3);
+    node.lead();
+    node.propose_some(200);
+    node.save();
+    commit_all(&mut node);
+    node.raft.change_members(node.now, &[add(4, Suffrage::Learner)], false).unwrap().1.later();
+    node.save();
+    let next = |node: &Lone| node.raft.status().followers[2].next;
+    let probe = node.said(4);
+    let [Said::Append { previous, .. }] = probe[..] else { panic!("{probe:?}") };
+    assert!(previous.index.0 > 200);
+    let empty = Some(Rejection { previous: previous.index, hint: EntryId::ZERO });
+    node.step(4, 2, Body::AppendReply { round: Round(1), matched: Index(0), rejected: empty }).unwrap();
+    assert_eq!(next(&node), Index(1));
+    let said = node.said(4);
+    assert!(matches!(&said[..], [Said::Append { previous: EntryId::ZERO, entries, .. }] if entries[0] == at(1, 1)));
+}
+
+/// 4.2.2: "a server that is not part of its own latest configuration should still start new elections, as it might
+/// still be needed until the … entry is committed". It "does not count its own vote in elections unless it is part of
+/// its latest configuration".
+#[test]
+fn section_4_2_2_who_is_left_out_campaigns_until_that_is_committed() {
+    for (commit, role) in [(2, RoleName::PreCandidate), (3, RoleName::Follower)] {
+        let mut node = Lone::of(3);
+        let first = node.raft.configuration().unwrap();
+        let joint = first.change(&[MemberChange::Remove(id(1))], |_| true).unwrap();
+        node.configure(at(1, 1), at(1, 2), &joint);
+        node.configure(at(1, 2), at(1, 3), &joint.leave());
+        node.append(2, 1, at(1, 3), &[], commit).unwrap();
+        node.save();
+        node.time_out();
+        assert_eq!(node.role(), role, "its removal is entry 3, and {commit} is committed");
+        if role == RoleName::PreCandidate {
+            node.step(2, 2, Body::PreVoteReply { granted: true }).unwrap();
+            assert_eq!(node.role(), RoleName::PreCandidate, "one of the two that stay");
+            node.step(3, 2, Body::PreVoteReply { granted: true }).unwrap();
+            assert_eq!(node.role(), RoleName::Candidate);
+        }
+    }
+}
+
+/// 4.2.2: "a leader that is removed from the configuration steps down once the … entry is committed", and until then
+/// "it replicates log entries but does not count itself in majorities". Here it first hands over.
 #[test]
 fn section_4_2_2_a_removed_leader_leads_until_its_removal_is_committed() {
     let mut cluster = Cluster::of(3);
@@ -167,9 +248,9 @@ fn section_4_2_2_a_removed_leader_leads_until_its_removal_is_committed() {
     assert_eq!(cluster.voters(new).len(), 2);
 }
 
-/// 4.2.3: "servers that are removed can disrupt the cluster"; therefore "if a server receives a RequestVote
-/// within the minimum election timeout of hearing from a current leader, it does not update its term or grant
-/// its vote".
+/// 4.2.3: "servers not in" the new configuration "can disrupt the cluster". Therefore "if a server receives a
+/// RequestVote request within the minimum election timeout of hearing from a current leader, it does not update its
+/// term or grant its vote".
 #[test]
 fn section_4_2_3_votes_are_not_given_while_a_leader_is_heard() {
     let mut node = Lone::of(3);
@@ -180,7 +261,20 @@ fn section_4_2_3_votes_are_not_given_while_a_leader_is_heard() {
     assert!(node.ask_vote(3, 9, at(9, 9)), "the leader has been silent for the shortest timeout");
 }
 
-/// 4.2.3: "this does not affect transfers": a request that the leader itself asked for is heard.
+/// 4.2.3: nor does a leader: it hears from itself.
+#[test]
+fn section_4_2_3_a_leader_ignores_requests_for_votes() {
+    let mut node = Lone::of(3);
+    node.lead();
+    commit_all(&mut node);
+    node.said(2);
+    node.step(2, 9, Body::Vote { last: at(9, 9), transfer: false }).unwrap();
+    assert_eq!((node.role(), node.raft.term().0), (RoleName::Leader, 2));
+    assert_eq!(node.said(2), [], "it is not even answered, as it would have to be in term 9");
+    assert!(node.propose().is_ok());
+}
+
+/// 4.2.3: "those RequestVote requests can include a special flag": a request that the leader itself asked for is heard.
 #[test]
 fn section_4_2_3_a_transfer_is_no_disruption() {
     let mut node = Lone::of(3);
@@ -206,7 +300,7 @@ fn section_4_2_3_a_removed_server_cannot_disturb() {
     assert!(cluster.node(gone).expelled().is_some());
 }
 
-/// 4.3: "agreement (for elections and entry commitment) requires majorities from both the old and new
+/// 4.3: "agreement (for elections and entry commitment) requires separate majorities from both the old and new
 /// configurations".
 #[test]
 fn section_4_3_joint_decisions_need_both_majorities() {
@@ -235,8 +329,63 @@ fn section_4_3_joint_decisions_need_both_majorities() {
     assert!(node.raft.commit() >= last, "two of the old three and three of the new four");
 }
 
-/// 4.3: "once the joint configuration has been committed, the leader creates the entry for the new
-/// configuration", which then needs a majority of that alone.
+/// The joint configuration in which node 1 votes in these halves, beside 2 and 3 in the old one and 4 and 5 in the new
+/// one; 6 makes three of each.
+fn joint(old: &[u64], new: &[u64]) -> Configuration {
+    let members = (1..=6).map(|node| {
+        let suffrage = if new.contains(&node) { Suffrage::Voter } else { Suffrage::Leaving };
+        Member { outgoing_voter: old.contains(&node), ..Member::new(id(node), suffrage, "").unwrap() }
+    });
+    let part = members.filter(|member| member.outgoing_voter || member.votes());
+    Configuration::new(ClusterId(1), SessionLimits::default(), part).unwrap()
+}
+
+/// 4.3: that holds for elections too, and "any server from either configuration may serve as leader": each set of
+/// votes, for a candidate of both halves, of the old one alone, and of the new one alone.
+#[test]
+fn section_4_3_elections_need_both_majorities_and_either_half_may_lead() {
+    let cases: [(&[u64], &[u64]); 3] = [(&[1, 2, 3], &[1, 4, 5]), (&[1, 2, 3], &[4, 5, 6]), (&[2, 3, 6], &[1, 4, 5])];
+    for (old, new) in cases {
+        let mut won = 0;
+        for votes in 0..32_u32 {
+            let mut node = Lone::of(3);
+            node.configure(at(1, 1), at(1, 2), &joint(old, new));
+            // It is committed, so that who it was before makes no difference.
+            node.append(2, 1, at(1, 2), &[], 2).unwrap();
+            node.save();
+            node.campaign();
+            node.save();
+            let granted = |voter: u64| voter == 1 || votes >> (voter - 2) & 1 == 1;
+            for voter in 2..=6 {
+                node.said(voter);
+                node.step(voter, 2, Body::VoteReply { granted: granted(voter) }).unwrap();
+            }
+            let majority = |half: &[u64]| half.iter().filter(|&&voter| granted(voter)).count() > half.len() / 2;
+            let elected = majority(old) && majority(new);
+            let leads = node.role() == RoleName::Leader;
+            assert_eq!(leads, elected, "{votes:05b} for 6 to 2, {old:?} to {new:?}");
+            won += u32::from(elected);
+        }
+        assert!((1..32).contains(&won));
+    }
+}
+
+/// 4.3: "log entries are replicated to all servers in both configurations".
+#[test]
+fn section_4_3_entries_go_to_both_halves() {
+    let mut node = Lone::of(3);
+    node.configure(at(1, 1), at(1, 2), &joint(&[1, 2, 3], &[4, 5, 6]));
+    node.save();
+    node.lead();
+    for follower in 2..=6 {
+        let said = node.said(follower);
+        let sent = |said: &Said| matches!(said, Said::Append { entries, .. } if entries.contains(&at(2, 3)));
+        assert!(said.iter().any(sent), "{follower}: {said:?}");
+    }
+}
+
+/// 4.3: "once the joint consensus has been committed, the system then transitions to the new configuration", which then
+/// needs a majority of that alone.
 #[test]
 fn section_4_3_the_joint_configuration_is_left_by_itself() {
     let (mut cluster, leader) = with_learner();
@@ -304,4 +453,24 @@ fn section_4_4_a_change_that_would_stop_the_cluster_is_refused() {
     let refused = node.raft.change_members(node.now, &[MemberChange::Remove(id(3))], false).err();
     assert_eq!(refused, Some(ChangeMembersError::Change(ChangeError::Unreachable { voters: 2, reachable: 1 })));
     assert!(node.raft.change_members(node.now, &[MemberChange::Remove(id(3))], true).is_ok(), "by force");
+}
+
+/// 4.4: "it is preferable to add servers before removing servers", so that there are never fewer. Who has caught up as
+/// a learner takes the other's place in one change; who has not is a learner at first, while the other leaves at once:
+/// so the program adds first, and removes when the new one votes.
+#[test]
+fn section_4_4_a_replacement_is_added_first() {
+    let (mut cluster, leader) = with_learner();
+    let goes = leader % 3 + 1;
+    cluster.change(leader, &[MemberChange::Promote(id(4)), MemberChange::Remove(id(goes))]);
+    let configuration = cluster.node(leader).configuration().unwrap();
+    let voters = configuration.members().iter().filter(|member| member.votes()).count();
+    let before = configuration.members().iter().filter(|member| member.outgoing_voter).count();
+    assert_eq!((before, voters), (3, 3));
+    cluster.pass(TIMEOUT);
+    let new = cluster.join();
+    cluster.change(leader, &[add(new, Suffrage::Joining), MemberChange::Remove(id(4))]);
+    assert_eq!(cluster.voters(leader).len(), 2, "nobody votes before it has caught up, whoever leaves meanwhile");
+    cluster.pass(5 * TIMEOUT);
+    assert_eq!(cluster.voters(leader).len(), 3);
 }

@@ -1,6 +1,7 @@
 //! Clients with sessions, and readers.
 
 use raft_core::client::protocol::Consistency;
+use raft_core::configuration::Suffrage;
 use raft_core::message::{ForwardTicket, ProposeError};
 use raft_core::raft::{ReadId, ReadState};
 use raft_core::session::operation::Operation;
@@ -8,7 +9,7 @@ use raft_core::types::{EntryId, Nonce, Sequence, SessionId};
 use raft_core::wire::Bytes;
 
 use super::told::Told;
-use super::world::World;
+use super::world::{World, id};
 
 pub(crate) const CLIENTS: usize = 3;
 const ANSWER_MILLIS: u64 = 150;
@@ -161,8 +162,12 @@ impl World {
                         seen >= answered,
                         "node {node} reads {seen} after {answered} was answered, by lease: {by_lease}"
                     );
+                    let member = replica.configuration().member(id(node));
+                    let learns =
+                        member.is_some_and(|member| matches!(member.suffrage, Suffrage::Learner | Suffrage::Joining));
                     self.covered.reads += 1;
                     self.covered.lease_reads += u64::from(by_lease);
+                    self.covered.learner_reads += u64::from(learns);
                 }
             }
         }

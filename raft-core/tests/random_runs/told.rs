@@ -76,7 +76,7 @@ macro_rules! coverage {
 }
 
 coverage! {
-    commands reads lease_reads sessions_expired crashes wipes decays diverged
+    commands reads lease_reads learner_reads sessions_expired crashes wipes decays diverged
     snapshots_made snapshots_sent snapshots_installed snapshots_refused
     changes_asked changes_refused changes_committed joint_committed changes_dropped expelled
     transfers_asked transfers_refused transfers_begun transfers_done

@@ -24,6 +24,7 @@
 //! | `heal` | nothing is lost any more |
 //! | `defer N`, `save N` | syncs of N wait from now on; the oldest one completes |
 //! | `room N E` | the log of N has room for E entries from now on |
+//! | `draft-room N B` | there is room at N for B bytes of a snapshot that arrives, from now on |
 //! | `slow N`, `fast N` | N does not apply entries from now on; it does again |
 //! | `snapshot N`, `compact N [INDEX]` | N makes a snapshot of what it has applied; it drops what that covers from its log |
 //! | `crash N [COUNT]` | N loses what was not durable, but for the oldest COUNT changes |

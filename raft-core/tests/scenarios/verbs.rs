@@ -78,6 +78,7 @@ impl World {
             "heal" => self.cut.clear(),
             "defer" => self.node(node()).raft().storage_mut().deferred = true,
             "room" => self.node(node()).raft().storage_mut().entries_max = rest[1].parse().unwrap(),
+            "draft-room" => self.node(node()).raft().storage_mut().draft_bytes_max = rest[1].parse().unwrap(),
             "save" => {
                 assert!(self.node(node()).raft().storage_mut().complete(), "no sync is under way");
                 self.settle(node());

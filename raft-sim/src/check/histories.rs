@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
-use crate::judge::Violation;
+use crate::violation::Violation;
 use crate::workload::{Operation, Workload};
 
 /// An operation of a client, from its first sending to its final answer.

@@ -1,10 +1,10 @@
-//! Log Matching (Raft paper, figure 3), and that no node loses what it acknowledged.
+//! Log Matching (Raft paper, figure 3): entries of the same term and index are the same, and so is all before them.
 
 use std::collections::BTreeMap;
 
-use raft_core::types::{EntryId, Incarnation, Index, NodeId, Term};
+use raft_core::types::{EntryId, NodeId, Term};
 
-use crate::judge::Violation;
+use crate::violation::Violation;
 
 /// What is known of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +18,6 @@ struct Known {
 #[derive(Clone, Debug, Default)]
 pub struct Logs {
     entries: BTreeMap<EntryId, Known>,
-    /// The last entry that each storage has said to be durable.
-    acknowledged: BTreeMap<Incarnation, EntryId>,
 }
 
 impl Logs {
@@ -35,46 +33,12 @@ impl Logs {
         }
         Ok(())
     }
-
-    /// A storage has everything up to `entry`.
-    pub fn saved(&mut self, storage: Incarnation, entry: EntryId) {
-        self.acknowledged.insert(storage, entry);
-    }
-
-    /// Entries behind `last` were dropped, as a leader wanted it: they need not be there any more.
-    pub fn truncated(&mut self, storage: Incarnation, last: EntryId) {
-        if let Some(acknowledged) = self.acknowledged.get_mut(&storage)
-            && acknowledged.index > last.index
-        {
-            *acknowledged = last;
-        }
-    }
-
-    /// A node has started. `holds` tells whether its log, or its snapshot, reaches an entry.
-    ///
-    /// # Errors
-    /// It lacks what it had said to be durable.
-    pub fn started(
-        &self,
-        node: NodeId,
-        storage: Incarnation,
-        holds: impl FnOnce(EntryId) -> bool,
-    ) -> Result<(), Violation> {
-        match self.acknowledged.get(&storage) {
-            Some(acknowledged) if !holds(*acknowledged) => Err(Violation::Lost { node, acknowledged: *acknowledged }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Forgets entries of long ago: no node can append them any more.
-    pub fn forget_before(&mut self, index: Index) {
-        self.entries.retain(|entry, _| entry.index >= index);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use raft_core::types::Index;
 
     fn entry(term: u64, index: u64) -> EntryId {
         EntryId::new(Term(term), Index(index))
@@ -89,18 +53,5 @@ mod tests {
         assert_eq!(logs.appended(one, entry(2, 5), Term(1), Some(7)), Ok(()));
         assert!(matches!(logs.appended(one, entry(2, 5), Term(1), Some(8)), Err(Violation::LogsDiffer { .. })));
         assert!(matches!(logs.appended(one, entry(2, 5), Term(2), None), Err(Violation::LogsDiffer { .. })));
-        logs.forget_before(Index(6));
-        assert_eq!(logs.appended(one, entry(2, 5), Term(2), None), Ok(()));
-    }
-
-    #[test]
-    fn what_was_acknowledged_must_be_there_after_a_start_unless_a_leader_dropped_it() {
-        let (node, storage) = (NodeId::new(1).unwrap(), Incarnation(3));
-        let mut logs = Logs::default();
-        assert_eq!(logs.started(node, storage, |_| false), Ok(()));
-        logs.saved(storage, entry(2, 9));
-        assert!(matches!(logs.started(node, storage, |_| false), Err(Violation::Lost { .. })));
-        logs.truncated(storage, entry(1, 4));
-        assert_eq!(logs.started(node, storage, |wanted| wanted == entry(1, 4)), Ok(()));
     }
 }

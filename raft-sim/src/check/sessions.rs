@@ -7,7 +7,7 @@ use raft_core::session::operation::Operation;
 use raft_core::session::owned::OwnedOutcome;
 use raft_core::types::{Index, Nonce, Sequence, SessionId};
 
-use crate::judge::Violation;
+use crate::violation::Violation;
 
 /// A command, by the secret of its session and its number: what its client knows it by. A client that opens another
 /// session takes another secret.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use raft_core::session::owned::OwnedOutcome;
 use raft_core::types::{ClusterTime, EntryId, Index, NodeId};
 
-use crate::judge::Violation;
+use crate::violation::Violation;
 
 /// What applying an entry came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

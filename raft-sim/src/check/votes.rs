@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use raft_core::storage::HardState;
 use raft_core::types::{Incarnation, NodeId};
 
-use crate::judge::Violation;
+use crate::violation::Violation;
 
 /// What each storage has promised.
 #[derive(Clone, Debug, Default)]

@@ -9,9 +9,9 @@ use raft_core::wire::Bytes;
 
 use super::{Caller, Due, MILLI, Mail, World};
 use crate::client::{Client, End, Errand, Told};
-use crate::endpoint::{request_frame, response_in};
-use crate::judge::Violation;
+use crate::endpoint::{request_frame, request_in, response_in};
 use crate::network::Place;
+use crate::violation::Violation;
 use crate::workload::{Kind, Workload};
 
 /// The secret of the stranger's own session.
@@ -20,7 +20,8 @@ const STRANGER: Nonce = Nonce(0x57a);
 impl<W: Workload> World<W> {
     pub(super) fn add_client(&mut self, number: usize) {
         let nodes = (1..=self.ids).filter_map(NodeId::new).collect();
-        let client = Client::new(self.random.fork(), self.options.load, nodes);
+        let attempt_timeout = self.options.attempt_timeout();
+        let client = Client::new(self.random.fork(), self.options.load, attempt_timeout, nodes);
         self.clients.push(Caller { client, act_number: 0 });
         self.queue.put(self.now, Due::Client(number, 0));
     }
@@ -96,6 +97,12 @@ impl<W: Workload> World<W> {
         let now = self.now;
         match told {
             Told::Sent { to, frame, once } => {
+                if let Some(request) = request_in(&frame) {
+                    self.trace.note(now, &[5, number as u64, to.get(), request.id.0], |line| {
+                        write!(line, "client {number}>{to} {request:?}")
+                    });
+                    self.judge.sent(number, &request);
+                }
                 self.send(0, Place::Client(number), Place::Node(to.get()), Mail::Request(frame, once));
                 Ok(())
             }
@@ -139,6 +146,14 @@ impl<W: Workload> World<W> {
         let Some(caller) = self.clients.get_mut(number).filter(|_| !cut) else { return Ok(()) };
         caller.client.disconnected(now, node);
         self.client_acts(number)
+    }
+
+    /// From now on nothing is heard of any client, nor of strangers.
+    pub(crate) fn dismiss_clients(&mut self) {
+        (self.open, self.faulty) = (false, false);
+        for caller in &mut self.clients {
+            caller.client.silent_until = Instant::NEVER;
+        }
     }
 
     /// Some client crashes, and is there again at once.

@@ -7,13 +7,15 @@ use raft_core::configuration::{Configuration, Suffrage};
 use raft_core::types::NodeId;
 
 use super::{Due, MILLI, World};
-use crate::judge::Violation;
 use crate::network::Place;
 use crate::node::State;
+use crate::violation::Violation;
 use crate::workload::Workload;
 
 /// After so many election timeouts everything must be well.
 const TIMEOUTS_MAX: u64 = 20;
+/// After so many if whoever leads may be one that was not healed, over links that go on to lose a part of all packets.
+const TIMEOUTS_MAX_FAULTY: u64 = 40;
 
 impl<W: Workload> World<W> {
     /// Ends the faults, and requires that what is left of the cluster does its work.
@@ -40,30 +42,37 @@ impl<W: Workload> World<W> {
         for number in 0..self.clients.len() {
             self.wake_client(number)?;
         }
-        let timeout = self.options.raft.election_timeout.0;
-        // A new leader waits out the lease of the one before; a client, its longest wait for an answer.
-        let lease = self.options.lease.map_or(0, |lease| lease.wait().0);
-        // A table full of sessions that nobody uses any more has room again when they have expired.
-        let limits = self.options.limits;
-        let expiry = limits.ttl.0 + limits.time_step_max.0;
-        let patience = TIMEOUTS_MAX * timeout
-            + lease
-            + expiry
-            + crate::client::LONGEST_WAIT_MILLIS
-            + 2 * crate::node::REQUEST_TIMEOUT_MILLIS;
-        let began = self.now;
+        let network = self.options.network;
+        if !network.faulty_after {
+            self.links.calm_down();
+        }
+        let timeouts = if network.faulty_after { TIMEOUTS_MAX_FAULTY } else { TIMEOUTS_MAX };
+        let patience = timeouts * self.options.raft.election_timeout.0 * MILLI;
+        let (began, done) = (self.now, self.judge.done);
         // For a while clients begin new operations, so that there is progress to be made.
-        self.run_until(began + TIMEOUTS_MAX * timeout * MILLI / 2)?;
+        self.run_until(began + patience / 2)?;
         self.open = false;
-        let end = began + patience * MILLI;
-        while self.now < end && (self.awaited() > 0 || !self.is_led()) {
-            self.run_until((self.now + 50 * MILLI).min(end))?;
+        self.run_until_well(began + patience)?;
+        // A table full of sessions that nobody uses any more has room again when they have expired, and not before; a
+        // client that was refused waits so long.
+        let limits = self.options.limits;
+        let expiry = (limits.ttl.0 + limits.time_step_max.0) * MILLI;
+        if self.refused_for_room_at.is_some_and(|at| at + expiry > began) {
+            self.run_until_well(began + patience + expiry)?;
         }
         if self.nodes.iter().any(|node| healed.contains(&node.id) && node.suspect) {
             self.coverage.count("healing", "suspect log");
             return Ok(());
         }
-        self.must_be_well((self.now - began) / MILLI)
+        self.must_be_well((self.now - began) / MILLI, done)
+    }
+
+    /// Runs until there is a leader and nothing is awaited, or until the end.
+    fn run_until_well(&mut self, end: u64) -> Result<(), Violation> {
+        while self.now < end && (self.awaited() > 0 || !self.is_led()) {
+            self.run_until((self.now + 10 * MILLI).min(end))?;
+        }
+        Ok(())
     }
 
     /// Whether anybody leads: a node that was not healed may do it as well, as far as it reaches the others.
@@ -75,7 +84,8 @@ impl<W: Workload> World<W> {
         self.clients.iter().map(|caller| caller.client.awaited()).sum()
     }
 
-    fn must_be_well(&self, millis: u64) -> Result<(), Violation> {
+    /// There must be a leader, operations that came to their ends since `done` had, and none that is awaited.
+    fn must_be_well(&self, millis: u64, done: u64) -> Result<(), Violation> {
         if !self.is_led() {
             return Err(Violation::Stuck { what: "nobody leads".to_owned(), millis });
         }
@@ -83,15 +93,19 @@ impl<W: Workload> World<W> {
         if !awaited.is_empty() {
             return Err(Violation::Stuck { what: format!("operations {awaited:?} have no end"), millis });
         }
+        if self.judge.done == done {
+            return Err(Violation::Stuck { what: "no operation was done since".to_owned(), millis });
+        }
         Ok(())
     }
 
     /// Chooses whom to heal: a majority of every configuration that any node has, if there is one that has lost nothing.
     fn choose_majority(&mut self) -> Option<BTreeSet<NodeId>> {
         let mut configurations = vec![self.latest_configuration()];
-        for node in &self.nodes {
-            if let Some(process) = node.process() {
-                configurations.push(process.replica().configuration().clone());
+        for node in self.nodes.iter().filter(|node| !node.is_gone()) {
+            match node.process() {
+                Some(process) => configurations.push(process.replica().configuration().clone()),
+                None => configurations.extend(node.configurations.iter().map(|(_, known)| known.clone())),
             }
         }
         let ids: BTreeSet<NodeId> =
@@ -124,19 +138,22 @@ impl<W: Workload> World<W> {
         let now = self.now;
         let node = self.nodes_mut(place);
         node.stalled_until = 0;
+        node.busy_until = now;
         node.may_stop = false;
         node.disk.heal();
         node.disk.set_capacity(None);
         match node.state {
             State::Paused(_) => self.queue.put(now, Due::Resume(place)),
             State::Down => self.queue.put(now, Due::Start(place)),
-            State::Up(_) | State::Gone => {}
+            State::Up(_) => self.wake(place),
+            State::Gone => {}
         }
     }
 
     fn wake_client(&mut self, number: usize) -> Result<(), Violation> {
         if let Some(caller) = self.clients.get_mut(number) {
             caller.client.silent_until = raft_core::types::Instant(0);
+            caller.client.think_at = raft_core::types::Instant(0);
         }
         self.client_acts(number)
     }
@@ -146,7 +163,8 @@ fn has_witness(configuration: &Configuration) -> bool {
     configuration.members().iter().any(|member| !is_full(member.suffrage))
 }
 
-fn is_full(suffrage: Suffrage) -> bool {
+/// Whether a member of that kind has a state machine.
+pub(super) fn is_full(suffrage: Suffrage) -> bool {
     !matches!(suffrage, Suffrage::Witness | Suffrage::LeavingWitness | Suffrage::JoiningWitness)
 }
 

@@ -5,8 +5,10 @@ use raft_core::storage::Storage;
 use raft_core::types::{EntryId, Index};
 
 use super::World;
-use crate::judge::{Life, Violation};
+use super::heal::is_full;
+use crate::judge::Life;
 use crate::node::Hearing;
+use crate::violation::Violation;
 use crate::workload::Workload;
 
 impl<W: Workload> World<W> {
@@ -37,7 +39,7 @@ impl<W: Workload> World<W> {
         if post.taken_damaged > 0 {
             return Err(Violation::DamageTaken { node: life.node, frames: post.taken_damaged });
         }
-        self.coverage.add("packet", "found damaged", post.found_damaged);
+        self.coverage.add(("packet", "", "found damaged"), post.found_damaged);
         drop(post);
         node.post.borrow_mut().found_damaged = 0;
         let Some(process) = node.process() else { return Ok(()) };
@@ -56,6 +58,10 @@ impl<W: Workload> World<W> {
         }
         for snapshot in &hearing.restored {
             self.judge.restored(life, snapshot.through.index);
+            if self.latest_configuration().member(life.node).is_some_and(|member| !is_full(member.suffrage)) {
+                // It was sent a snapshot without a state, before it knew why.
+                self.judge.has_no_state(life);
+            }
         }
         let mut executions = executions.iter().peekable();
         for (entry, outcome) in hearing.applied.drain(..) {
@@ -66,26 +72,34 @@ impl<W: Workload> World<W> {
         if let Some(term) = raft.storage().term(commit) {
             self.judge.committed(EntryId::new(term, commit));
         }
-        self.judge.memory(life, process.replica().sessions().bytes())
+        let sessions = process.replica().sessions();
+        let table = (sessions.digest(), sessions.bytes());
+        self.judge.turned(life, raft, &node.raft, table)
     }
 
     /// The verdict on what clients saw.
-    pub(crate) fn verdict(&self) -> Result<(), Violation> {
+    pub(crate) fn verdict(&mut self) -> Result<(), Violation> {
         self.judge.finish(&self.workload)
     }
 
     /// Puts what was counted elsewhere to the marks.
     pub(crate) fn count_outcomes(&mut self) {
+        for place in 0..self.nodes.len() {
+            self.settle_as(place, "stays away");
+        }
         for (outcome, times) in &self.judge.outcomes {
-            self.coverage.add("session", outcome, *times);
+            self.coverage.add(("session", "", outcome), *times);
+        }
+        for (check, times) in &self.judge.checked {
+            self.coverage.checked(check, *times);
         }
         let counts = self.links.counts;
-        self.coverage.add("packet", "sent", counts.sent);
-        self.coverage.add("packet", "cut", counts.cut);
-        self.coverage.add("packet", "lost", counts.lost);
-        self.coverage.add("packet", "doubled", counts.doubled);
-        self.coverage.add("packet", "replayed", counts.replayed);
-        self.coverage.add("packet", "slow", counts.slow);
-        self.coverage.add("packet", "damaged", counts.damaged);
+        self.coverage.add(("packet", "", "sent"), counts.sent);
+        self.coverage.add(("packet", "", "cut"), counts.cut);
+        self.coverage.add(("packet", "", "lost"), counts.lost);
+        self.coverage.add(("packet", "", "doubled"), counts.doubled);
+        self.coverage.add(("packet", "", "replayed"), counts.replayed);
+        self.coverage.add(("packet", "", "slow"), counts.slow);
+        self.coverage.add(("packet", "", "damaged"), counts.damaged);
     }
 }

@@ -2,18 +2,20 @@
 
 use std::fmt::Write;
 
-use raft_core::client::protocol::RoleName;
+use raft_core::client::protocol::{ResponseBody, RoleName};
+use raft_core::raft::config::Config;
 use raft_core::replica::PollError;
+use raft_core::session::operation::{Outcome, Refusal};
 use raft_core::transport::ClientId;
-use raft_core::types::NodeId;
+use raft_core::types::{Index, NodeId};
 use raft_node::{Stopped, Turn};
 use raft_storage_file::simulated::Fate;
 
 use super::{Due, MILLI, Mail, World};
-use crate::endpoint::{Departing, Packet};
-use crate::judge::Violation;
+use crate::endpoint::{Departing, Packet, response_in};
 use crate::network::Place;
 use crate::node::{CannotStart, Hearing, Node, State};
+use crate::violation::Violation;
 use crate::workload::Workload;
 
 /// What a turn takes at most, besides its syncs, in microseconds.
@@ -26,7 +28,8 @@ impl<W: Workload> World<W> {
     pub(super) fn start(&mut self, place: usize) -> Result<(), Violation> {
         let (now, seed) = (self.now, self.random.bits() | 1);
         let (first, machine) = (self.first.clone(), self.workload.machine());
-        let raft = raft_core::raft::config::Config { seed, ..self.options.raft };
+        let id = self.nodes_mut(place).id;
+        let raft = Config { seed, ..self.options.raft_of(id) };
         let segment_bytes = self.options.segment_bytes;
         let node = self.nodes_mut(place);
         if !matches!(node.state, State::Down) {
@@ -63,6 +66,7 @@ impl<W: Workload> World<W> {
             // It is refused for good, as it should be: an operator replaces it.
             self.nodes_mut(place).state = State::Gone;
             self.coverage.count("storage", "refused at start");
+            self.settle_as(place, "is refused at its start");
             return Ok(());
         }
         if may_stop {
@@ -114,7 +118,9 @@ impl<W: Workload> World<W> {
         let works = self.time_of_turn(place, syncs);
         self.judge_turn(place, &mut hearing)?;
         self.watch(place, &hearing);
-        self.depart(place, works);
+        self.settle(place);
+        self.nodes_mut(place).note_configuration();
+        self.depart(place, works)?;
         match turned {
             Ok(Turn::By(at)) => {
                 let node = self.nodes_mut(place);
@@ -154,17 +160,21 @@ impl<W: Workload> World<W> {
     /// Some links take nothing for a turn: their buffers are full.
     fn close_links(&mut self, place: usize) {
         let mut closed = std::collections::BTreeSet::new();
+        let ids = self.ids;
         if self.faulty && self.random.chance(50_000) {
-            let ids = self.ids;
             closed = (1..=ids).filter(|_| self.random.chance(500_000)).filter_map(NodeId::new).collect();
         }
+        let (now, here) = (self.now, Place::Node(self.nodes_mut(place).id.get()));
+        let full = (1..=ids).filter(|id| self.links.is_full(now, here, Place::Node(*id)));
+        closed.extend(full.filter_map(NodeId::new));
         self.nodes_mut(place).post.borrow_mut().closed = closed;
     }
 
     /// Sends what a node has sent. It leaves when the turn is over, for it may rest on what that turn has saved.
-    fn depart(&mut self, place: usize, after: u64) {
+    fn depart(&mut self, place: usize, after: u64) -> Result<(), Violation> {
         let node = self.nodes_mut(place);
         let (id, incarnation) = (node.id, node.identity.incarnation);
+        let applied = node.process().map_or(Index::ZERO, |process| process.replica().raft().last_applied());
         let departing = core::mem::take(&mut node.post.borrow_mut().departing);
         for departing in departing {
             match departing {
@@ -175,10 +185,20 @@ impl<W: Workload> World<W> {
                 }
                 Departing::Response { client, frame } => {
                     let Ok(client) = usize::try_from(client.0) else { continue };
+                    if let Some(response) = response_in(&frame) {
+                        self.trace.note(self.now, &[6, id.get(), client as u64, response.id.0], |line| {
+                            write!(line, "{id}>client {client} {response:?}")
+                        });
+                        self.judge.answers(client, id, applied, &response)?;
+                        if let ResponseBody::Outcome(Outcome::Refused(Refusal::TableFull { .. })) = response.body {
+                            self.refused_for_room_at = Some(self.now);
+                        }
+                    }
                     self.send(after, Place::Node(id.get()), Place::Client(client), Mail::Response(frame));
                 }
             }
         }
+        Ok(())
     }
 
     fn trace_message(&mut self, from: NodeId, frame: &[u8]) {
@@ -222,6 +242,7 @@ impl<W: Workload> World<W> {
                 self.coverage.count("member", "told that it is none");
                 self.nodes_mut(place).end_process();
                 self.nodes_mut(place).state = State::Gone;
+                self.settle_as(place, "is told that it is no member");
                 let member = self.latest_configuration().member(id).is_some();
                 self.judge.expelled(id, tampered, member)
             }
@@ -235,9 +256,10 @@ impl<W: Workload> World<W> {
                 Ok(())
             }
             Stopped::Replica(_) if tampered => {
+                // What cannot be read now may be read at a start, or be refused there.
                 self.coverage.count("storage", "stopped by decay");
                 self.nodes_mut(place).end_process();
-                self.nodes_mut(place).state = State::Gone;
+                self.start_later(place);
                 Ok(())
             }
             _ => Err(Violation::Stopped { node: id, error: format!("{stopped:?}") }),

@@ -362,6 +362,52 @@ pub(crate) const BUGS: &[Bug] = &[
             ),
         ],
     ),
+    bug(
+        "keep-alives renew nothing",
+        &[(
+            "raft-core/src/session/apply.rs",
+            "            Some(place) => {\n                self.renew(place, acknowledge);\n                Done",
+            "            Some(place) => {\n                if !BUG {\n                    self.renew(place, acknowledge);\n                }\n                Done",
+        )],
+    ),
+    bug(
+        "a full table robs a client that was heard a moment ago",
+        &[("raft-core/src/session/apply.rs", "        if next > self.time {", "        if !BUG && next > self.time {")],
+    ),
+    bug(
+        "of a command whose answer is too long to keep it is forgotten that it ran",
+        &[(
+            "raft-core/src/session/apply.rs",
+            "        let answer = length.filter(|&length| length <= self.layout.answer_bytes);",
+            "        let answer = length.filter(|&length| length <= self.layout.answer_bytes);\n        \
+             if BUG && answer.is_none() {\n            return;\n        }",
+        )],
+    ),
+    bug(
+        "a session that has ended is taken for a wrong secret",
+        &[(
+            "raft-core/src/replica.rs",
+            "self.sessions.check_secret(session, secret) == SecretCheck::Wrong",
+            "match self.sessions.check_secret(session, secret) {\n                    \
+             SecretCheck::Wrong => true,\n                    SecretCheck::Right => false,\n                    _ => BUG,\n                }",
+        )],
+    ),
+    bug(
+        "a leader takes as many commands as come",
+        &[(
+            "raft-core/src/raft/leader.rs",
+            "if entries >= self.config.uncommitted_entries_max",
+            "if !BUG && entries >= self.config.uncommitted_entries_max",
+        )],
+    ),
+    bug(
+        "as many entries are on their way to a follower as there are",
+        &[(
+            "raft-core/src/raft/ready.rs",
+            "follower.matched.plus(self.config.inflight_entries_max)",
+            "follower.matched.plus(if BUG { 1 << 40 } else { self.config.inflight_entries_max })",
+        )],
+    ),
     // What is told to clients.
     bug(
         "whoever waits at an index is answered, whoever's entry stands there",

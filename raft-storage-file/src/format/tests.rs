@@ -116,6 +116,24 @@ fn every_flipped_bit_is_found() {
 }
 
 #[test]
+fn the_mark_of_a_suspect_log_has_these_bytes() {
+    let mark = SuspectMark { incarnation: Incarnation(0x1234_5678), through: Index(300) };
+    let bytes = mark.encode();
+    let mut expected = [0; SUSPECT_BYTES];
+    expected[..9].copy_from_slice(b"RAFTSUSP\x01");
+    expected[16..20].copy_from_slice(&[0x78, 0x56, 0x34, 0x12]);
+    expected[32..34].copy_from_slice(&[0x2c, 0x01]);
+    expected[60..].copy_from_slice(&[0x62, 0xb7, 0xbf, 0x83]);
+    assert_eq!(bytes, expected);
+    assert_eq!(SuspectMark::decode(&bytes), Ok(mark));
+    for bit in 0..SUSPECT_BYTES * 8 {
+        let mut bytes = bytes;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(SuspectMark::decode(&bytes).is_err());
+    }
+}
+
+#[test]
 fn a_header_lies_within_one_sector() {
     for end in FIRST_BATCH..FIRST_BATCH + 2 * SECTOR_BYTES {
         let start = batch_start(end);

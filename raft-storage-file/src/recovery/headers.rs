@@ -65,7 +65,7 @@ fn read_header<F: Files>(files: &F, number: u64, after: Index) -> Result<Segment
         return Err(short(FIRST_BATCH));
     }
     let mut header = [0; SEGMENT_HEADER_BYTES];
-    files.read_at(&file, &mut header, 0).map_err(DiskError::of(Operation::Read, name))?;
+    files.read_at(&file, &mut header, 0).map_err(DiskError::at(Operation::Read, name, 0))?;
     let header = SegmentHeader::decode(&header).map_err(|error| match error {
         HeaderError::Damaged => OpenError::SegmentDamaged { name, after },
         HeaderError::Newer { version } => OpenError::Newer { name, version },

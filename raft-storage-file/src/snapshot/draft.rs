@@ -100,7 +100,7 @@ impl<F: Files> Draft<F> {
     }
 
     fn write(&self, files: &F, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
-        files.write_at(&self.file, bytes, offset).map_err(DiskError::of(Operation::Write, self.name))
+        files.write_at(&self.file, bytes, offset).map_err(DiskError::at(Operation::Write, self.name, offset))
     }
 }
 
@@ -124,5 +124,5 @@ pub(super) fn read<F: Files>(
     buffer.resize(left.min(bytes_max), 0);
     let at = CONTENT.saturating_add(offset);
     let read = if buffer.is_empty() { Ok(()) } else { files.read_at(file, buffer, at) };
-    read.map_err(DiskError::of(Operation::Read, name))
+    read.map_err(DiskError::at(Operation::Read, name, at))
 }

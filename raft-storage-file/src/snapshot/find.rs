@@ -57,7 +57,7 @@ fn read_header<F: Files>(files: &F, name: Name) -> Result<Option<SnapshotHeader>
         return Ok(None);
     }
     let mut bytes = [0; SNAPSHOT_HEADER_BYTES];
-    files.read_at(&file, &mut bytes, 0).map_err(DiskError::of(Operation::Read, name))?;
+    files.read_at(&file, &mut bytes, 0).map_err(DiskError::at(Operation::Read, name, 0))?;
     match SnapshotHeader::decode(&bytes) {
         Ok(header) => Ok(Some(header)),
         Err(HeaderError::Damaged) => Ok(None),
@@ -89,7 +89,11 @@ fn read_content<F: Files>(files: &F, name: Name, header: &SnapshotHeader) -> Res
     let (mut checksum, mut offset, mut step) = (0, 0, Vec::new());
     while offset < id.bytes {
         step.resize(usize::try_from((id.bytes - offset).min(STEP_BYTES)).unwrap_or(0), 0);
-        files.read_at(&file, &mut step, CONTENT + offset).map_err(DiskError::of(Operation::Read, name))?;
+        files.read_at(&file, &mut step, CONTENT + offset).map_err(DiskError::at(
+            Operation::Read,
+            name,
+            CONTENT + offset,
+        ))?;
         checksum = crc32c(checksum, &step);
         offset += step.len() as u64;
     }

@@ -132,7 +132,7 @@ fn read_identity<F: Files>(files: &F) -> Result<Identity, OpenError> {
         return Err(OpenError::IdentityDamaged);
     }
     let mut bytes = [0; IDENTITY_BYTES];
-    files.read_at(&file, &mut bytes, 0).map_err(of(Operation::Read))?;
+    files.read_at(&file, &mut bytes, 0).map_err(DiskError::at(Operation::Read, Name::Identity, 0))?;
     Identity::decode(&bytes).map_err(|error| match error {
         HeaderError::Damaged => OpenError::IdentityDamaged,
         HeaderError::Newer { version } => OpenError::Newer { name: Name::Identity, version },
@@ -152,7 +152,11 @@ fn may_create<F: Files>(files: &F, names: &[Name]) -> Result<bool, DiskError> {
             // The first batch of a log is not made of zeros only.
             let mut bytes = [0; 8];
             if length >= FIRST_BATCH.saturating_add(8) {
-                files.read_at(&file, &mut bytes, FIRST_BATCH).map_err(DiskError::of(Operation::Read, *name))?;
+                files.read_at(&file, &mut bytes, FIRST_BATCH).map_err(DiskError::at(
+                    Operation::Read,
+                    *name,
+                    FIRST_BATCH,
+                ))?;
             }
             Ok(bytes == [0; 8])
         }
@@ -171,7 +175,7 @@ fn create_files<F: Files>(files: &F, identity: &Identity, names: &[Name], option
     files.sync_directory().map_err(DiskError::of(Operation::Sync, Name::Lock))?;
     let of = |operation| DiskError::of(operation, Name::IdentityDraft);
     let draft = files.create(Name::IdentityDraft).map_err(of(Operation::Open))?;
-    files.write_at(&draft, &identity.encode(), 0).map_err(of(Operation::Write))?;
+    files.write_at(&draft, &identity.encode(), 0).map_err(DiskError::at(Operation::Write, Name::IdentityDraft, 0))?;
     files.sync_data(&draft).map_err(of(Operation::Sync))?;
     // A segment without a draft would look like a node whose identity is gone.
     files.sync_directory().map_err(of(Operation::Sync))?;

@@ -12,6 +12,8 @@ use crate::format::{BatchHeader, SegmentHeader};
 use crate::options::SuspectTail;
 use crate::simulated::{Call, Disk, Fate};
 
+mod damage;
+
 fn identity() -> Identity {
     Identity { cluster: ClusterId(0xc1), node: NodeId::new(7).unwrap(), incarnation: Incarnation(0x1234_5678) }
 }
@@ -277,28 +279,6 @@ fn newer(name: Name) -> impl Fn(&Disk) {
     }
 }
 
-#[test]
-fn a_suspect_tail_is_refused_unless_it_may_be_cut() {
-    let disk = Disk::new();
-    let mut storage = create(&disk);
-    append(&mut storage, 1, b"first");
-    storage.flush().unwrap();
-    append(&mut storage, 1, b"last");
-    storage.flush().unwrap();
-    drop(storage);
-    let mut bytes = disk.bytes(Name::Segment(1)).unwrap();
-    let last = bytes.windows(4).position(|window| window == b"last").unwrap();
-    bytes[last] ^= 1;
-    disk.put(Name::Segment(1), bytes);
-    let refused = FileStorage::open(disk.clone(), small()).map(drop);
-    assert!(matches!(refused, Err(OpenError::Suspect { after: Index(1), .. })));
-    let options = Options { suspect_tail: SuspectTail::Cut, ..small() };
-    let (storage, report) = FileStorage::open(disk.clone(), options).unwrap();
-    let cut = report.suspect().unwrap();
-    assert_eq!((storage.last().index, cut.after.index), (Index(1), Index(1)));
-    assert_eq!(disk.bytes(cut.kept).unwrap().len() as u64, cut.bytes);
-}
-
 /// The power goes when the next segment is there and the one before does not say so yet.
 #[test]
 fn a_segment_that_was_not_sealed_is_sealed_at_the_next_start() {
@@ -326,84 +306,6 @@ fn a_segment_that_was_not_sealed_is_sealed_at_the_next_start() {
     assert!(matches!(missing, Err(OpenError::SegmentMissing { name: Name::Segment(2) })));
 }
 
-/// A whole batch stands where another one was that later batches followed.
-#[test]
-fn a_batch_of_another_history_is_found() {
-    let disk = Disk::new();
-    drop(create(&disk));
-    let history = |payloads: [&[u8]; 2]| {
-        let disk = disk.after_power_loss(|_| Fate::Kept);
-        let (mut storage, _) = FileStorage::open(disk.clone(), small()).unwrap();
-        for payload in payloads {
-            append(&mut storage, 1, payload);
-            storage.flush().unwrap();
-        }
-        disk
-    };
-    let (one, other) = (history([b"aaaa", b"same"]), history([b"bbbb", b"same"]));
-    let (mut bytes, others) = (one.bytes(Name::Segment(1)).unwrap(), other.bytes(Name::Segment(1)).unwrap());
-    let first_batch = 128..128 + 88 + 36;
-    bytes[first_batch.clone()].copy_from_slice(&others[first_batch]);
-    one.put(Name::Segment(1), bytes);
-    let opened = FileStorage::open(one, small()).map(drop);
-    assert!(matches!(opened, Err(OpenError::Damaged { offset: 256, .. })));
-}
-
-/// Headers whose checksums are right, but which say what cannot be.
-#[test]
-fn contradictions_are_found() {
-    let whole = Disk::new();
-    let mut storage = create(&whole);
-    while storage.metrics().rotations == 0 {
-        append(&mut storage, 1, &[5; 50]);
-        storage.flush().unwrap();
-    }
-    drop(storage);
-    let with_segment = |number, change: &dyn Fn(&mut SegmentHeader)| {
-        let mut bytes = whole.bytes(Name::Segment(number)).unwrap();
-        let mut header = SegmentHeader::decode(bytes.first_chunk().unwrap()).unwrap();
-        change(&mut header);
-        bytes[..128].copy_from_slice(&header.encode());
-        let disk = whole.after_power_loss(|_| Fate::Kept);
-        disk.put(Name::Segment(number), bytes);
-        FileStorage::open(disk, small()).map(drop).unwrap_err()
-    };
-    let error = with_segment(2, &|header| header.last = EntryId::new(Term(1), Index(3)));
-    assert!(matches!(error, OpenError::Contradiction { name: Name::Segment(2), .. }), "{error}");
-    let error = with_segment(2, &|header| header.hard_state.term = Term(9));
-    assert!(matches!(error, OpenError::Contradiction { name: Name::Segment(2), .. }), "{error}");
-    let error = with_segment(2, &|header| header.chain ^= 1);
-    assert!(matches!(error, OpenError::SegmentForeign { name: Name::Segment(2) }), "{error}");
-    let error = with_segment(2, &|header| header.previous_end -= 1);
-    assert!(matches!(error, OpenError::SegmentForeign { name: Name::Segment(2) }), "{error}");
-    let error = with_segment(1, &|header| header.previous_end = 1);
-    assert!(matches!(error, OpenError::SegmentForeign { name: Name::Segment(1) }), "{error}");
-
-    let with_batch = |change: &dyn Fn(&mut BatchHeader)| {
-        let mut bytes = whole.bytes(Name::Segment(2)).unwrap();
-        let place = 128..128 + BATCH_HEADER_BYTES;
-        let mut header = BatchHeader::decode(bytes[place.clone()].first_chunk().unwrap()).unwrap();
-        change(&mut header);
-        bytes[place].copy_from_slice(&header.encode());
-        let disk = whole.after_power_loss(|_| Fate::Kept);
-        disk.put(Name::Segment(2), bytes);
-        FileStorage::open(disk, small()).map(drop)
-    };
-    let changes: [&dyn Fn(&mut BatchHeader); 5] = [
-        &|header| header.previous.index = header.previous.index.previous(),
-        &|header| header.previous.index = header.previous.index.next(),
-        &|header| header.previous.term = Term(7),
-        &|header| header.entries += 1,
-        &|header| header.hard_state.vote = None,
-    ];
-    for (number, change) in changes.into_iter().enumerate() {
-        let opened = with_batch(change);
-        // The last one is none: the hard state did not have a vote to begin with.
-        let contradiction = matches!(opened, Err(OpenError::Contradiction { name: Name::Segment(2), offset: 128, .. }));
-        assert_eq!(contradiction, number < 4, "change {number}");
-    }
-}
-
 /// After a failed sync the system shows bytes that are not on the disk. A log that is opened then must
 /// not let them be acknowledged before they are.
 #[test]
@@ -425,31 +327,6 @@ fn what_a_start_after_a_failed_sync_shows_survives_a_power_loss() {
     let shown = payloads(&mut storage);
     let after = disk.after_power_loss(|_| Fate::Lost);
     assert_eq!(payloads(&mut FileStorage::open(after, small()).unwrap().0), shown);
-}
-
-/// Without the witness a lost sector of the last batch looks like a torn write, which is cut.
-#[test]
-fn a_witness_tells_decay_of_the_last_batch_from_a_torn_write() {
-    for witnessed in [false, true] {
-        let disk = Disk::new();
-        let mut storage = create(&disk);
-        append(&mut storage, 1, &[5; 1000]);
-        storage.flush().unwrap();
-        if witnessed {
-            storage.witness().unwrap();
-            let syncs = storage.metrics().syncs;
-            storage.witness().unwrap();
-            assert_eq!(storage.metrics().syncs, syncs);
-        }
-        drop(storage);
-        let mut bytes = disk.bytes(Name::Segment(1)).unwrap();
-        bytes[512..1024].fill(0);
-        disk.put(Name::Segment(1), bytes);
-        match FileStorage::open(disk, small()).map(|(_, report)| report) {
-            Ok(report) => assert!(!witnessed && report.cut.is_some()),
-            Err(error) => assert!(witnessed && matches!(error, OpenError::Damaged { .. }), "{error}"),
-        }
-    }
 }
 
 #[test]

@@ -1,8 +1,18 @@
-//! What a power loss may make of a disk, for tests that try all of it.
+//! Power cuts at every call to the disk: what tests of it share.
+//!
+//! [`script`] and [`draw`] say what a node does, [`run`] lets it do so until the power goes, [`image`] is what it may
+//! leave behind, [`enumeration`] tries all that a power loss may make of that, and [`seeds`] does it for many scripts.
 
 use std::fmt;
 
 use raft_storage_file::simulated::Fate;
+
+pub(crate) mod draw;
+pub(crate) mod enumeration;
+pub(crate) mod image;
+pub(crate) mod run;
+pub(crate) mod script;
+pub(crate) mod seeds;
 
 /// The fates to try for `count` things: all combinations of a few things; of many the whole, nothing,
 /// every beginning and end, every hole and every lone survivor, and a few by chance. Only nothing, the whole and
@@ -55,5 +65,16 @@ impl fmt::Display for Trail<'_> {
             write!(formatter, "{before}, then during the recovery ")?;
         }
         write!(formatter, "the power goes at call {}, and what was not synced is {:?}", self.call, self.fates)
+    }
+}
+
+/// Says how it came to a state, if something panics while that is looked at.
+pub(crate) struct Telling<'a>(pub(crate) &'a Trail<'a>);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this is what {} leads to", self.0);
+        }
     }
 }

@@ -15,11 +15,11 @@ use raft_core::wire::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::client::text;
 use crate::http::App;
 use crate::http::headers::{condition, numbered};
 use crate::http::problem::Problem;
 use crate::http::submit;
+use crate::json::text;
 
 type Key = Result<Path<String>, PathRejection>;
 

@@ -2,7 +2,6 @@
 //! and brings them to the leader.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -17,17 +16,14 @@ use serde_json::json;
 
 use crate::http::App;
 use crate::http::problem::Problem;
-use crate::operate::members_json;
-
-/// How long a change may take.
-const PATIENCE: Duration = Duration::from_secs(25);
+use crate::json::members_json;
 
 /// Does `ask` on a thread of its own, since it blocks, over the native protocol from this node on.
 async fn operate<T: Send + 'static>(
     app: &App,
     ask: impl FnOnce(&OperatorClient) -> Result<T, OperatorError> + Send + 'static,
 ) -> Result<T, Problem> {
-    let client = OperatorClient::new(vec![app.listen.clone()], PATIENCE);
+    let client = OperatorClient::new(vec![app.listen.clone()], app.patience);
     let done = tokio::task::spawn_blocking(move || ask(&client)).await;
     done.map_err(|_| Problem::unreadable())?.map_err(Problem::from)
 }

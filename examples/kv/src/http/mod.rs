@@ -19,7 +19,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kv::command::VALUE_BYTES_MAX;
 use raft_node::Handle;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -29,6 +30,8 @@ use crate::http::problem::Problem;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a whole request may take, its answer included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a change of the members may take.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(25);
 /// The connections that are served at once; others wait to be accepted.
 const CONNECTIONS_MAX: usize = 1024;
 /// The bytes that the heads of requests may have.
@@ -36,10 +39,12 @@ const HEADER_BYTES_MAX: usize = 16 << 10;
 
 /// What every request can use.
 #[derive(Debug)]
-struct App {
-    handle: Handle,
+pub(crate) struct App {
+    pub(crate) handle: Handle,
     /// Where this node's native protocol is served, for its status.
-    listen: String,
+    pub(crate) listen: String,
+    /// How long a change of the members may take.
+    pub(crate) patience: Duration,
 }
 
 /// A server that runs.
@@ -52,7 +57,7 @@ pub(crate) struct Server {
 impl Server {
     /// Begins to serve connections of `listener`.
     pub(crate) fn start(listener: TcpListener, handle: Handle, listen: String) -> Server {
-        let router = router(Arc::new(App { handle, listen }));
+        let router = router(Arc::new(App { handle, listen, patience: CHANGE_TIMEOUT }));
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(accept(listener, router, stopped));
         Server { stop, accepting }
@@ -67,7 +72,8 @@ impl Server {
     }
 }
 
-fn router(app: Arc<App>) -> Router {
+/// All that is served, without the connections. The fuzz target `http` asks it, too.
+pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/kv", get(keys::list))
         .route("/v1/kv/{key}", get(keys::get).put(keys::put).delete(keys::delete))
@@ -99,6 +105,8 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
         };
         match accepted {
             Ok((stream, _)) => {
+                // Answers are small and go out at once; a socket that cannot do so is only slower.
+                let _ = stream.set_nodelay(true);
                 let (router, stopped) = (router.clone(), stopped.clone());
                 tokio::spawn(async move {
                     serve(stream, router, stopped).await;
@@ -114,15 +122,17 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
-    // Answers are small and go out at once; a socket that cannot do so is only slower.
-    let _ = stream.set_nodelay(true);
+/// Serves one connection until its end. The fuzz target `http` brings its own.
+pub(crate) async fn serve<C>(connection: C, router: Router, mut stopped: watch::Receiver<bool>)
+where
+    C: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let service = TowerToHyperService::new(router.layer(axum::middleware::from_fn(limit_time)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(connection), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

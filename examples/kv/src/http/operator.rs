@@ -13,9 +13,9 @@ use raft_core::raft::{PeerStatus, Replication};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::client::status_json;
 use crate::http::App;
 use crate::http::problem::Problem;
+use crate::json::status_json;
 
 /// A node whose loop does not answer for so long is not well.
 const PATIENCE: Duration = Duration::from_secs(2);

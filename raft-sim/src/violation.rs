@@ -1,0 +1,81 @@
+//! What can be wrong: a kind for each promise that is not kept.
+
+use raft_core::types::{EntryId, Index, NodeId, Sequence, SessionId, Term};
+use thiserror::Error;
+
+/// What is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the message of each says what its fields are")]
+pub enum Violation {
+    #[error("election safety: nodes {one} and {other} both led in term {term}")]
+    TwoLeaders { term: Term, one: NodeId, other: NodeId },
+    #[error("leader completeness: node {leader}, which leads in term {term}, lacks committed entry {committed:?}")]
+    LeaderLacks { term: Term, leader: NodeId, committed: EntryId },
+    #[error("votes: the term of node {node} went back from {before} to {after}")]
+    TermWentBack { node: NodeId, before: Term, after: Term },
+    #[error("votes: node {node} voted for {one:?} and for {other:?} in term {term}")]
+    VotedTwice { node: NodeId, term: Term, one: Option<NodeId>, other: Option<NodeId> },
+    #[error("log matching: node {node} holds another entry {entry:?} than others, or others before it")]
+    LogsDiffer { node: NodeId, entry: EntryId },
+    #[error("durability: node {node} said that entry {acknowledged:?} was durable, and does not hold it any more")]
+    Lost { node: NodeId, acknowledged: EntryId },
+    #[error("state machine safety: node {node} applied entry {index} after entry {before}")]
+    AppliedOutOfOrder { node: NodeId, before: Index, index: Index },
+    #[error("state machine safety: node {node} differs\n  first: {first}\n  here:  {here}")]
+    StatesDiffer { node: NodeId, first: String, here: String },
+    #[error("exactly once: entry {index} mixes up session {session}")]
+    SessionMixedUp { session: SessionId, index: Index },
+    #[error("exactly once: entry {index} replays command {sequence} of session {session}, which did not run before")]
+    ReplayOfNothing { session: SessionId, sequence: Sequence, index: Index },
+    #[error("exactly once: command {sequence} of session {session} ran at {first} and again at {second}")]
+    RanTwice { session: SessionId, sequence: Sequence, first: Index, second: Index },
+    #[error("exactly once: command {sequence} of session {session} ran at {index}; its client knew it would not")]
+    RanAfterRefusal { session: SessionId, sequence: Sequence, index: Index },
+    #[error(
+        "exactly once: command {sequence} of session {session}, whose commands run in order, ran too late at {index}"
+    )]
+    RanOutOfOrder { session: SessionId, sequence: Sequence, index: Index },
+    #[error("exactly once: the client of command {sequence} was told that it did not run; it ran at {index}")]
+    RefusedAndRan { sequence: Sequence, index: Index },
+    #[error("exactly once: command {sequence} got two answers; it ran at {index}")]
+    AnswersDiffer { sequence: Sequence, index: Index },
+    #[error("exactly once: command {sequence} was answered and did not run")]
+    AnsweredAndDidNotRun { sequence: Sequence },
+    #[error("exactly once: entry {index} came to {outcome}, which is against the rules of sessions")]
+    AgainstTheRules { index: Index, outcome: String },
+    #[error("exactly once: the sessions of node {node} are not what the log up to entry {index} makes them")]
+    TablesDiffer { node: NodeId, index: Index },
+    #[error(
+        "exactly once: node {node} told of command {sequence} of session {session} what no entry came to: {outcome}"
+    )]
+    NotFromTheLog { node: NodeId, session: SessionId, sequence: Sequence, outcome: String },
+    #[error("leases: {sessions} sessions that nobody used any more are still there")]
+    OutlivedTheirLeases { sessions: usize },
+    #[error("leases: a client that renewed its session in time was told that it had ended")]
+    EvictedInTime,
+    #[error("cluster time: it went back at entry {entry:?}")]
+    TimeWentBack { entry: EntryId },
+    #[error("linearizability: no order of these operations on key {key} is possible\n{operations}")]
+    NotLinearizable { key: u64, operations: String },
+    #[error("read freshness: node {node} read at entry {applied}; entry {answered} had been answered before")]
+    StaleRead { node: NodeId, applied: Index, answered: Index },
+    #[error("memory: node {node} has {entries} entries {what}, and is to have {most} at most")]
+    OverTheLimit { node: NodeId, what: &'static str, entries: u64, most: u64 },
+    #[error("memory: the sessions of node {node} take {bytes} bytes and had {before}")]
+    MemoryGrew { node: NodeId, before: usize, bytes: usize },
+    #[error("network: node {node} took in {frames} damaged frames")]
+    DamageTaken { node: NodeId, frames: u64 },
+    #[error("node {node} was told that it is no member, and is one")]
+    WronglyExpelled { node: NodeId },
+    #[error("node {node} cannot start: {error}")]
+    CannotStart { node: NodeId, error: String },
+    #[error("node {node} ended: {error}")]
+    Stopped { node: NodeId, error: String },
+    #[error("liveness: {what}, {millis} ms after the faults ended")]
+    Stuck { what: String, millis: u64 },
+    #[error("a calm cluster held {elections} elections")]
+    Unrest { elections: usize },
+    #[error("it panicked: {message}")]
+    Panicked { message: String },
+}

@@ -1,0 +1,109 @@
+//! What operators do: members, leadership, snapshots.
+
+use raft_core::configuration::change::MemberChange;
+use raft_core::configuration::{Configuration, Member, Suffrage};
+use raft_core::types::{Incarnation, NodeId};
+use raft_storage_file::Identity;
+
+use super::{CLUSTER, World};
+use crate::workload::Workload;
+
+/// The most nodes there ever are.
+const IDS_MAX: u64 = 24;
+/// The most members at a time.
+const MEMBERS_MAX: usize = 7;
+
+impl<W: Workload> World<W> {
+    /// Asks the leader, if there is one, for another set of members.
+    pub(super) fn change_members(&mut self) {
+        let leaders: Vec<usize> = self.leaders().filter(|place| self.is_up(*place)).collect();
+        let Some(place) = self.random.pick(&leaders).copied() else { return };
+        let Some(configuration) =
+            self.nodes_mut(place).process().map(|process| process.replica().configuration().clone())
+        else {
+            return;
+        };
+        let mut changes = Vec::new();
+        for _ in 0..self.random.between(1, 3) {
+            changes.extend(self.some_change(&configuration));
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let force = self.random.chance(100_000);
+        self.coverage.count("members", "asked for a change");
+        self.trace.say(self.now, &format!("asks for {changes:?}, forced: {force}"));
+        if let Some(handle) = &self.nodes_mut(place).handle {
+            drop(handle.change_members(changes, force));
+        }
+        self.wake(place);
+    }
+
+    /// A change that makes sense, or hardly any.
+    fn some_change(&mut self, configuration: &Configuration) -> Option<MemberChange> {
+        let members: Vec<Member> = configuration.members().to_vec();
+        // Those that cannot come back are replaced.
+        let dead: Vec<NodeId> = members
+            .iter()
+            .map(|member| member.id)
+            .filter(|id| self.nodes.iter().any(|node| node.id == *id && (node.tampered || node.is_gone())))
+            .collect();
+        if let Some(id) = self.random.pick(&dead) {
+            return Some(MemberChange::Remove(*id));
+        }
+        let some = self.random.pick(&members)?.clone();
+        match self.random.below(10) {
+            0..=4 if members.len() < MEMBERS_MAX && self.ids < IDS_MAX => {
+                Some(MemberChange::Add(self.new_member(configuration)))
+            }
+            0..=6 if members.len() > 1 => Some(MemberChange::Remove(some.id)),
+            7 if some.votes() => Some(MemberChange::Demote(some.id)),
+            7 => Some(MemberChange::Promote(some.id)),
+            8 => Some(MemberChange::Prioritize {
+                id: some.id,
+                priority: u8::try_from(self.random.below(3)).unwrap_or(0),
+            }),
+            _ => Some(MemberChange::Promote(some.id)),
+        }
+    }
+
+    /// A new machine, to be added; it starts at once, and waits for somebody to speak to it.
+    fn new_member(&mut self, configuration: &Configuration) -> Member {
+        self.ids += 1;
+        let id = NodeId::new(self.ids).expect("ids begin at 1");
+        let incarnation = Incarnation(u128::from(self.random.bits()));
+        let identity = Identity { cluster: CLUSTER, node: id, incarnation };
+        self.add_node(identity, Some(configuration.clone()));
+        for caller in &mut self.clients {
+            caller.client.learn(id);
+        }
+        let suffrage = match self.random.below(10) {
+            0..=1 => Suffrage::Learner,
+            2 => Suffrage::JoiningWitness,
+            _ => Suffrage::Joining,
+        };
+        let incarnation = self.random.chance(500_000).then_some(incarnation);
+        Member { incarnation, ..Member::new(id, suffrage, "").expect("an empty address is short enough") }
+    }
+
+    pub(super) fn transfer(&mut self) {
+        let leaders: Vec<usize> = self.leaders().filter(|place| self.is_up(*place)).collect();
+        let Some(place) = self.random.pick(&leaders).copied() else { return };
+        let to = if self.random.chance(500_000) { NodeId::new(1 + self.random.below(self.ids)) } else { None };
+        self.coverage.count("leadership", "asked to be handed over");
+        self.trace.say(self.now, &format!("leadership is to be handed over to {to:?}"));
+        if let Some(handle) = &self.nodes_mut(place).handle {
+            drop(handle.transfer(to));
+        }
+        self.wake(place);
+    }
+
+    pub(super) fn make_snapshot(&mut self) {
+        let Some(place) = self.pick_up() else { return };
+        self.coverage.count("snapshot", "asked for");
+        if let Some(handle) = &self.nodes_mut(place).handle {
+            drop(handle.snapshot());
+        }
+        self.wake(place);
+    }
+}
