@@ -113,7 +113,7 @@ fn campaign(arguments: &Arguments) -> ExitCode {
     }
     let failed = holes || !summary.failures.is_empty();
     for failure in summary.failures {
-        tell(failure, &arguments);
+        tell(failure, arguments);
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -195,6 +195,9 @@ mod tests {
         assert_eq!(verdict(8, &[(2, 7), (3, 7)]), Some(7), "also against the leader itself");
         assert_eq!(verdict(7, &[(2, 8), (2, 8)]), None, "each has one voice");
         assert_eq!(verdict(6, &[(2, 7), (3, 8)]), None, "all differ");
+        let of_five = |others: &[(u64, u64)]| checks(7, others).verdict(5).map(|(_, digest)| digest);
+        assert_eq!(of_five(&[(2, 7), (3, 8)]), None, "two of five");
+        assert_eq!(of_five(&[(2, 7), (3, 8), (4, 7)]), Some(7));
     }
 
     #[test]

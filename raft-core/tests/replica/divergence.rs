@@ -2,6 +2,7 @@
 //! happens between the order to compare and the verdict.
 
 use raft_core::client::protocol::{Consistency, RoleName};
+use raft_core::configuration::Suffrage;
 use raft_core::entry::EntryKind;
 use raft_core::message::ProposeError;
 use raft_core::raft::ReadState;
@@ -54,10 +55,14 @@ struct Parted {
 
 impl Parted {
     fn new(the_leader: bool) -> Parted {
+        Parted::of(&THREE, the_leader)
+    }
+
+    fn of(members: &[Suffrage], the_leader: bool) -> Parted {
         let config = Config { check_after_entries: EVERY, snapshot_keep_entries: 0, ..Config::default() };
-        let leader = World::new(&THREE, config).leader();
+        let leader = World::new(members, config).leader();
         let odd = if the_leader { leader } else { leader % 3 + 1 };
-        let mut world = World::new(&THREE, config);
+        let mut world = World::new(members, config);
         world.may_stop.insert(odd);
         let log = world.node(odd).raft().storage().clone();
         world.start_with(odd, log, decayed());
@@ -72,7 +77,7 @@ impl Parted {
     fn until(&mut self, is_so: impl Fn(&mut Parted) -> bool) {
         for _ in 0..100 {
             self.world.now += 5;
-            for node in [1, 2, 3].repeat(3) {
+            for node in (1..=self.world.nodes.len() as u64).cycle().take(self.world.nodes.len() * 3) {
                 self.world.poll(node);
                 if is_so(self) {
                     return;
@@ -183,6 +188,17 @@ fn a_leader_that_differs_stops_by_its_own_verdict() {
     parted.until(|parted| parted.world.stopped.contains_key(&odd));
     let check = parted.find(odd, EntryKind::Check).unwrap();
     parted.assert_the_others_go_on(check);
+}
+
+#[test]
+fn witnesses_have_no_voice_in_what_the_majority_has() {
+    let members = [Suffrage::Voter, Suffrage::Voter, Suffrage::Voter, Suffrage::Witness, Suffrage::Witness];
+    let leader = World::new(&members, Config { check_after_entries: EVERY, ..Config::default() }).leader();
+    assert!((1..=3).contains(&leader), "a witness does not lead");
+    let mut parted = Parted::of(&members, true);
+    parted.until(|parted| parted.world.stopped.contains_key(&leader));
+    let check = parted.find(leader, EntryKind::Check).unwrap();
+    assert_eq!(parted.world.stopped.get(&leader), Some(&PollError::Diverged { index: check.index }));
 }
 
 #[test]
