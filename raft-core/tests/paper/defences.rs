@@ -8,11 +8,7 @@ use raft_core::raft::config::Config;
 use raft_core::raft::event::{Event, Expulsion, SnapshotRefusal};
 use raft_core::raft::{Raft, StepError};
 use raft_core::session::limits::SessionLimits;
-<<<<<<< HEAD
-use raft_core::storage::{SnapshotId, Storage};
-=======
 use raft_core::storage::SnapshotId;
->>>>>>> helper-model
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant, Millis, Term};
 use raft_core::wire::Bytes;
 
@@ -154,8 +150,6 @@ fn a_snapshot_is_being_sent_as_long_as_the_follower_answers() {
     assert!(!node.raft.sends_snapshot(), "the follower has been silent");
 }
 
-<<<<<<< HEAD
-=======
 /// The one that was being sent is gone with the newer one: not a part of that is sent under its name, and
 /// the link is not left idle for want of it.
 #[test]
@@ -182,7 +176,6 @@ fn a_newer_snapshot_is_begun_with_the_very_next_message() {
     assert_eq!(part(&mut node), Some((at(2, 6), 20, 20)));
 }
 
->>>>>>> helper-model
 /// A program is built for so many members; a snapshot that has more is no use to it, and costs it nothing that it has.
 #[test]
 fn a_snapshot_of_more_members_than_the_program_was_built_for_is_refused() {
@@ -237,43 +230,6 @@ fn a_window_is_as_wide_as_it_is_said_to_be() {
             said.iter().map(|said| if let Said::Append { entries, .. } = said { entries.len() } else { 0 }).sum();
         assert_eq!(entries, 1, "{limit}: one was acknowledged, so one follows");
     }
-<<<<<<< HEAD
-}
-
-/// The one that was being sent is gone with the newer one: not a part of that is sent under its name, and
-/// the link is not left idle for want of it.
-#[test]
-fn a_newer_snapshot_is_begun_with_the_very_next_message() {
-    let mut node = Lone::of(3);
-    node.lead();
-    node.propose_some(4);
-    node.save();
-    let bytes = [snapshot_bytes(at(1, 1), &voters(ClusterId(1), 3).unwrap()), vec![7; 100]].concat();
-    let snapshot = |node: &mut Lone, through: u64| {
-        node.acknowledge(2, through);
-        node.raft.applied(Index(through)).later();
-        let log = node.raft.storage_mut();
-        log.write_snapshot(at(2, through), ClusterTime(0), &bytes);
-        log.flush().unwrap();
-        log.compact(Index(through));
-        log.flush().unwrap();
-    };
-    let part = |node: &mut Lone| match node.raft.ready().message(id(3), 50).unwrap().map(|message| message.body) {
-        Some(Body::Snapshot { snapshot, offset, data, .. }) => Some((snapshot.through, offset, data.0.len())),
-        Some(other) => panic!("{other:?}"),
-        None => None,
-    };
-    snapshot(&mut node, 5);
-    let nothing = Some(Rejection { previous: Index(1), hint: EntryId::ZERO });
-    let reply = Body::AppendReply { round: Round(1), matched: Index(0), rejected: nothing };
-    node.step(3, 2, reply).unwrap();
-    assert_eq!(part(&mut node), Some((at(2, 5), 0, 50)));
-    assert_eq!(part(&mut node), Some((at(2, 5), 50, 50)));
-    snapshot(&mut node, 6);
-    assert_eq!(part(&mut node), Some((at(2, 6), 0, 50)));
-    assert_eq!(part(&mut node), Some((at(2, 6), 50, 50)));
-=======
->>>>>>> helper-model
 }
 
 #[test]
