@@ -62,6 +62,7 @@ impl Coverage {
             Event::DiskStalled { .. } => "disk stalled",
             Event::PeerForgot { .. } => "peer forgot",
             Event::Expelled { .. } => "expelled",
+            Event::Diverged { .. } => "diverged",
             _ => "another",
         };
         self.count("event", name);

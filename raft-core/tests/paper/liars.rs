@@ -7,13 +7,12 @@ use raft_core::entry::{EntryHeader, EntryKind, Records};
 use raft_core::message::{Body, Round};
 use raft_core::raft::event::SnapshotRefusal;
 use raft_core::raft::{Raft, StepError};
-use raft_core::snapshot::{HEAD_BYTES_MAX, Head};
 use raft_core::storage::{SnapshotId, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant};
 use raft_core::wire::Bytes;
 
 use crate::common::DeferredLog;
-use crate::harness::{Lone, at, config, id};
+use crate::harness::{Lone, at, config, id, snapshot_bytes};
 
 fn configuration(cluster: u128) -> Configuration {
     voters(ClusterId(cluster), 3).unwrap()
@@ -32,11 +31,7 @@ fn append(node: &mut Lone, previous: EntryId, record: &[u8]) -> Result<(), StepE
 
 /// Sends a whole snapshot through `through`, whose configuration is that of the entry `by`.
 fn install(node: &mut Lone, through: EntryId, by: EntryId) -> Result<(), StepError> {
-    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
-    let configuration = configuration(1);
-    let payload = configuration.encode(&mut buffer).unwrap();
-    let head = Head { configuration: by, configuration_bytes: payload.len() as u32, session_bytes: 0, check: None };
-    let content = [head.encode(&mut [0; HEAD_BYTES_MAX]), payload].concat();
+    let content = snapshot_bytes(by, &configuration(1));
     let (bytes, checksum) = (content.len() as u64, crc32c(0, &content));
     let snapshot = SnapshotId { through, time: ClusterTime(0), bytes, checksum };
     node.step(2, 2, Body::Snapshot { snapshot, offset: 0, round: Round(1), data: Bytes(&content) })
