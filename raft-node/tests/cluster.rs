@@ -14,14 +14,18 @@ use raft_core::session::operation::Refusal;
 use raft_core::session::owned::{OwnedOperation, OwnedOutcome};
 use raft_core::types::{ClusterId, NodeId, Nonce, Sequence, SessionId};
 use raft_node::memory::{Disconnected, MemoryHub, MemoryStorage};
-use raft_node::{Failed, Handle, Node, NodeOptions, StartError, SystemClock, start};
+use raft_node::{Failed, Handle, Node, NodeOptions, StartError, Stopped, SystemClock, start};
 
 /// Adds the command's first byte to a sum, and answers the sum.
 #[derive(Debug, Default)]
 struct Adder(u64);
 
+/// What the adder cannot bear.
+const UNBEARABLE: u8 = 13;
+
 impl StateMachine for Adder {
     fn apply(&mut self, _: Position, command: &[u8], answer: &mut Answer<'_>) {
+        assert_ne!(command.first(), Some(&UNBEARABLE), "a bug of the state machine's");
         self.0 += command.first().copied().map_or(0, u64::from);
         answer.write(&self.0.to_le_bytes());
     }
@@ -210,4 +214,21 @@ fn a_storage_of_other_limits_is_refused_and_a_stopped_node_says_so() {
     handle.stop();
     node.join().unwrap();
     assert_eq!(handle.propose_plain(Vec::new()).wait(), Err(Failed::NotExecuted(NotExecuted::Stopping)));
+}
+
+/// A node whose state machine panics ends, and whoever waits learns that the outcome is unknown. Nobody skips the entry:
+/// who applies it ends alike, and who has not yet will.
+#[test]
+fn a_state_machine_that_panics_ends_its_node_and_no_entry_is_skipped() {
+    let mut cluster = Cluster::start();
+    let leader = cluster.leader(&[id(1), id(2), id(3)]);
+    let handle = cluster.handle(leader);
+    until_led(|| handle.propose_plain(vec![7]).wait()).unwrap();
+    assert_eq!(handle.propose_plain(vec![UNBEARABLE]).wait(), Err(Failed::Unknown));
+    assert!(matches!(cluster.nodes.remove(&leader).unwrap().join(), Err(Stopped::Panicked)));
+    for node in cluster.nodes.into_values() {
+        assert!(node.handle().propose_plain(vec![1]).wait().is_err(), "nothing comes after the entry");
+        node.handle().stop();
+        assert!(matches!(node.join(), Ok(()) | Err(Stopped::Panicked)));
+    }
 }

@@ -126,6 +126,8 @@ impl<const NODES: usize> Membership<NODES> {
 mod tests {
     use std::vec::Vec;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::configuration::Member;
     use crate::session::limits::SessionLimits;
@@ -178,6 +180,36 @@ mod tests {
             }
         }
         assert!(cases > 10_000);
+    }
+
+    /// A member of either half or of none, and how far it has come.
+    fn member() -> impl Strategy<Value = ((bool, bool), u64)> {
+        ((any::<bool>(), any::<bool>()), 0..5_u64)
+    }
+
+    proptest! {
+        #[test]
+        fn majorities_are_those_of_counting_in_larger_configurations(
+            mut members in prop::collection::vec(member(), 1..=6),
+            whole in any::<bool>(),
+        ) {
+            if whole {
+                members.iter_mut().for_each(|((_, outgoing), _)| *outgoing = false);
+            }
+            members[0].0.0 = true;
+            let (halves, reached): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+            let joint = halves.iter().any(|half| half.1);
+            let membership = membership(&halves);
+            let majority = |value| {
+                counted(&halves, &reached, value, |half| half.0)
+                    && (!joint || counted(&halves, &reached, value, |half| half.1))
+            };
+            let expected = (0..5).filter(|&value| value == 0 || majority(value)).max().unwrap();
+            prop_assert_eq!(membership.reached(|position, _| reached[position]), expected);
+            for value in 1..5 {
+                prop_assert_eq!(membership.agree(|position, _| reached[position] >= value), majority(value));
+            }
+        }
     }
 
     #[test]
