@@ -163,8 +163,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "a joint configuration is left before it is committed",
         &[(
             "raft-core/src/raft/change.rs",
-            "self.membership.entry.index > self.commit ||",
-            "(!BUG && self.membership.entry.index > self.commit) ||",
+            "self.membership.entry.index > self.commit || self.commit < leader.term_start",
+            "(!BUG && self.membership.entry.index > self.commit) || self.commit < leader.term_start",
         )],
     ),
     bug(
