@@ -31,7 +31,7 @@ flight: entries per second, nanoseconds and heap allocations per entry, and each
   --rounds R         rounds of each system at each point, interleaved; the median is shown (default 21)
   --entry-bytes B,…  of 16, 256, 4096 (default: all)
   --in-flight N,…    of 1, 64, 1024 (default: all)
-  --only NAME,…      of raft-core, raft-core-encoded, noraft, raft-rs, raft-rs-shared, openraft, openraft-shared
+  --only NAME,…      of raft-core, raft-core-encoded, noraft, noraft-checked, raft-rs, raft-rs-shared, openraft, openraft-shared
                      (default: all)
   --smoke            a quick look whether everything works: one round of 5 ms each; its figures mean nothing
 

@@ -17,6 +17,8 @@ pub(crate) enum System {
     /// Ours; messages are encoded, copied, decoded and checked, as over a network.
     RaftCoreEncoded,
     Noraft,
+    /// With a checksum for each payload, as raft-core's entries have.
+    NoraftChecked,
     /// Each replica's log holds a copy of the payloads, as on three machines.
     RaftRs,
     /// The replicas share one copy by reference counting, as only replicas in one process can.
@@ -40,10 +42,11 @@ impl Payload {
 }
 
 impl System {
-    pub(crate) const ALL: [System; 7] = [
+    pub(crate) const ALL: [System; 8] = [
         System::RaftCore,
         System::RaftCoreEncoded,
         System::Noraft,
+        System::NoraftChecked,
         System::RaftRs,
         System::RaftRsShared,
         System::Openraft,
@@ -55,6 +58,7 @@ impl System {
             System::RaftCore => "raft-core",
             System::RaftCoreEncoded => "raft-core encoded",
             System::Noraft => "noraft",
+            System::NoraftChecked => "noraft checked",
             System::RaftRs => "raft-rs",
             System::RaftRsShared => "raft-rs shared",
             System::Openraft => "openraft",
@@ -72,7 +76,8 @@ impl System {
         match self {
             System::RaftCore => raft_core::start(work, raft_core::Passing::Borrowed),
             System::RaftCoreEncoded => raft_core::start(work, raft_core::Passing::Encoded),
-            System::Noraft => Box::new(noraft::Noraft::start(work)),
+            System::Noraft => Box::new(noraft::Noraft::start(work, noraft::Checks::None)),
+            System::NoraftChecked => Box::new(noraft::Noraft::start(work, noraft::Checks::Payloads)),
             System::RaftRs => Box::new(raft_rs::RaftRs::start(work, Payload::Own)),
             System::RaftRsShared => Box::new(raft_rs::RaftRs::start(work, Payload::Shared)),
             System::Openraft => Box::new(openraft::Openraft::start(work, Payload::Own)),

@@ -3,8 +3,12 @@
 //! Its messages are handed over by reference. A follower copies the payloads of the entries it appends straight from
 //! the leader's ring into its own. Its log takes the same room however long it is, so it is never compacted. It tells
 //! followers of a commit with the next entries or a heartbeat; one heartbeat for each turn ends it.
+//!
+//! It has no checksums. In the row `checked` a ring keeps one for each payload, made when that is proposed and copied with
+//! it, as a log does that will notice decay, and as raft-core's does.
 
 use noraft::{Action, LogIndex, Message, Node, NodeId};
+use raft_core::crc::crc32c;
 
 use crate::work::{Cluster, Payloads, REPLICAS, Tally, Work};
 
@@ -22,28 +26,53 @@ struct Replica {
     tally: Tally,
 }
 
+/// Whether payloads have a checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checks {
+    None,
+    Payloads,
+}
+
 /// Payloads by their entries' indexes; the oldest make room.
 struct Ring {
+    checks: Checks,
     bytes: Vec<u8>,
+    sums: Vec<u32>,
     entry_bytes: usize,
     mask: u64,
 }
 
 impl Ring {
-    fn new(work: Work) -> Ring {
+    fn new(work: Work, checks: Checks) -> Ring {
         // What the other logs have when they are compacted.
         let entries = (work.log_entries() / 2).next_power_of_two();
-        Ring { bytes: vec![0; entries * work.entry_bytes], entry_bytes: work.entry_bytes, mask: entries as u64 - 1 }
+        let (bytes, sums) = (vec![0; entries * work.entry_bytes], vec![0; entries]);
+        Ring { checks, bytes, sums, entry_bytes: work.entry_bytes, mask: entries as u64 - 1 }
+    }
+
+    fn number(&self, index: u64) -> usize {
+        usize::try_from(index & self.mask).expect("a ring fits into memory")
     }
 
     fn place(&self, index: u64) -> std::ops::Range<usize> {
-        let start = usize::try_from(index & self.mask).expect("a ring fits into memory") * self.entry_bytes;
+        let start = self.number(index) * self.entry_bytes;
         start..start + self.entry_bytes
     }
 
+    /// Takes a payload that is proposed.
     fn put(&mut self, index: u64, payload: &[u8]) {
-        let place = self.place(index);
+        let (number, place) = (self.number(index), self.place(index));
+        if self.checks == Checks::Payloads {
+            self.sums[number] = crc32c(0, payload);
+        }
         self.bytes[place].copy_from_slice(payload);
+    }
+
+    /// Takes a payload from the leader's ring.
+    fn copy(&mut self, index: u64, from: &Ring) {
+        let (number, place) = (self.number(index), self.place(index));
+        self.sums[number] = from.sums[number];
+        self.bytes[place.clone()].copy_from_slice(&from.bytes[place]);
     }
 
     fn get(&self, index: u64) -> &[u8] {
@@ -52,11 +81,11 @@ impl Ring {
 }
 
 impl Noraft {
-    pub(crate) fn start(work: Work) -> Noraft {
+    pub(crate) fn start(work: Work, checks: Checks) -> Noraft {
         let ids: Vec<_> = (0..REPLICAS as u64).map(NodeId::new).collect();
         let replica = |&id: &NodeId| Replica {
             node: Node::start(id),
-            ring: Ring::new(work),
+            ring: Ring::new(work, checks),
             applied: LogIndex::new(0),
             tally: Tally::default(),
         };
@@ -100,7 +129,7 @@ impl Noraft {
             match action {
                 Action::AppendLogEntries(entries) => {
                     for index in entries.prev_position().index.get() + 1..=entries.last_position().index.get() {
-                        follower.ring.put(index, self.leader.ring.get(index));
+                        follower.ring.copy(index, &self.leader.ring);
                     }
                 }
                 Action::SendMessage(_, message) => {

@@ -21,10 +21,16 @@ pub(crate) enum Passing {
     Encoded,
 }
 
+/// The most entries that a log ever holds: what is proposed between two compactions, and the two that a term and a
+/// cluster begin with.
+const fn entries(work: Work) -> usize {
+    work.log_entries() / 2 + 2
+}
+
 /// Bytes of a log for so many entries. A record that would cross the end leaves its place empty, and reads stop
 /// there: room for two records more.
 const fn ring(work: Work) -> usize {
-    (work.log_entries() + 2) * (work.entry_bytes + HEADER_BYTES)
+    (entries(work) + 2) * (work.entry_bytes + HEADER_BYTES)
 }
 
 const fn work(entry_bytes: usize, in_flight: usize) -> Work {
@@ -38,7 +44,7 @@ pub(crate) fn start(point: Work, passing: Passing) -> Box<dyn Cluster> {
             match (point.entry_bytes, point.in_flight) {
                 $(($entry_bytes, $in_flight) => {
                     const WORK: Work = work($entry_bytes, $in_flight);
-                    Box::new(RaftCore::<{ WORK.log_entries() }, { ring(WORK) }>::start(WORK, passing))
+                    Box::new(RaftCore::<{ entries(WORK) }, { ring(WORK) }>::start(WORK, passing))
                 })*
                 _ => panic!("{point:?} is not among the points that are measured"),
             }
