@@ -169,8 +169,8 @@ impl Options {
         let nodes = *random.pick(&[3, 3, 3, 3, 5, 5, 1, 2, 4]).unwrap_or(&3);
         let raft = raft(random);
         let timeout = raft.election_timeout.0;
-        let lease = random.chance(300_000).then(|| Lease {
-            duration: Millis(random.between(timeout / 2, 2 * timeout)),
+        let lease = random.chance(400_000).then(|| Lease {
+            duration: Millis(random.between(timeout / 2, 4 * timeout)),
             drift_per_mille: u16::try_from(random.between(20, 120)).unwrap_or(20),
         });
         let network = network(random);
