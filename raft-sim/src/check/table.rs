@@ -104,6 +104,12 @@ impl Table {
         self.sessions.len()
     }
 
+    /// The acknowledgement of a session; `None` if it does not live.
+    #[must_use]
+    pub fn acknowledged(&self, session: SessionId) -> Option<Sequence> {
+        self.sessions.get(&session).map(|session| session.acknowledge)
+    }
+
     fn advance(&mut self, stamp: ClusterTime) {
         let step = stamp.since(self.stamp).min(self.limits.time_step_max);
         self.time = self.time.after(step);
@@ -170,8 +176,9 @@ impl Table {
         if self.sessions.len() as u64 >= u64::from(self.limits.sessions) {
             let idlest = self.sessions.iter().min_by_key(|(id, session)| (session.renewed, **id));
             let (id, renewed) = idlest.map(|(id, session)| (*id, session.renewed)).expect("a full table has sessions");
-            let expires = renewed.0 + ttl.0 + 1;
-            let free_at = self.limits.evict_idle.map_or(expires, |idle| expires.min(renewed.0 + idle.0));
+            // A lease ends when time is past it, not when time has reached it.
+            let expires = renewed.after(ttl).0.saturating_add(1);
+            let free_at = self.limits.evict_idle.map_or(expires, |idle| expires.min(renewed.after(idle).0));
             if free_at > self.time.0 {
                 return refused(Refusal::TableFull { retry_after: Millis(free_at - self.time.0) });
             }
