@@ -411,6 +411,11 @@ impl Judge {
         self.sessions.opened_by(nonce)
     }
 
+    /// The session that was opened last, or so many before it.
+    pub(crate) fn opened_last(&self, before: u64) -> Option<SessionId> {
+        self.sessions.opened_last(before)
+    }
+
     /// How many operations were refused because their session had ended.
     pub(crate) fn refused_as_expired(&self) -> u64 {
         self.outcomes.get("refused: expired").copied().unwrap_or(0)

@@ -170,7 +170,12 @@ impl Options {
         let raft = raft(random);
         let timeout = raft.election_timeout.0;
         let lease = random.chance(400_000).then(|| Lease {
-            duration: Millis(random.between(timeout / 2, 4 * timeout)),
+            // Some end while their leader still leads, some outlast the next election.
+            duration: Millis(if random.chance(500_000) {
+                random.between(timeout / 4, timeout)
+            } else {
+                random.between(timeout, 4 * timeout)
+            }),
             drift_per_mille: u16::try_from(random.between(20, 120)).unwrap_or(20),
         });
         let network = network(random);
@@ -287,7 +292,8 @@ fn raft(random: &mut Random) -> Config {
     let inflight_entries_max = random.between(4, 100);
     Config {
         heartbeat_interval: Millis(heartbeat),
-        election_timeout: Millis(heartbeat * random.between(4, 10)),
+        // Several times what a message takes, with its answer and the syncs in between (Raft paper, section 5.6).
+        election_timeout: Millis((heartbeat * random.between(4, 10)).max(100)),
         entry_bytes_max: 4096,
         message_bytes_max: *random.pick(&[200, 1_000, 100_000]).unwrap_or(&1_000),
         inflight_entries_max,
@@ -373,7 +379,7 @@ fn processes(random: &mut Random, nodes: u64) -> ProcessOptions {
 
 fn operator(random: &mut Random) -> OperatorOptions {
     OperatorOptions {
-        members_changed: sometimes(random, 40, 500, 8_000),
+        members_changed: sometimes(random, 50, 500, 8_000),
         transferred: sometimes(random, 40, 300, 8_000),
         snapshot_made: sometimes(random, 20, 500, 5_000),
     }

@@ -194,7 +194,6 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             round_confirmed: Round(0),
             reads_asked: false,
             transfer: None,
-            hand_over_at: now,
             full: false,
             full_tried: None,
             unsaved: None,

@@ -45,6 +45,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             replies,
             draft,
             taken_at,
+            hand_over_at,
             last_ticket,
             last_ticket_term,
             expelled,
@@ -61,7 +62,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         };
         (id, membership, previous, configured == &membership.entry).hash(hasher);
         (saved, commit, applied, restore, replies, draft, expelled, suspect).hash(hasher);
-        (last_ticket, last_ticket_term == &self.term()).hash(hasher);
+        (last_ticket, last_ticket_term == &self.term(), limits.is_due(*hand_over_at)).hash(hasher);
         lease.map(|lease| limits.over(*taken_at, lease.wait())).hash(hasher);
         core::mem::discriminant(role).hash(hasher);
         match role {
@@ -139,14 +140,13 @@ impl Limits {
             round_confirmed,
             reads_asked,
             transfer,
-            hand_over_at,
             full,
             full_tried,
             unsaved,
             lease: LeaseMark { pending, until, commit_from },
         } = leader;
         (term_start, self.is_due(*heartbeat_at), uncommitted).hash(hasher);
-        (round, round_used, round_confirmed, reads_asked, self.is_due(*hand_over_at)).hash(hasher);
+        (round, round_used, round_confirmed, reads_asked).hash(hasher);
         (full, full_tried).hash(hasher);
         let transfer = transfer.as_ref();
         transfer.map(|Transfer { to, until, told }| (to, self.is_due(*until), told)).hash(hasher);

@@ -227,7 +227,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     fn hand_over_if_wanted(&mut self) {
         let (now, last, commit) = (self.now, self.storage.last().index, self.commit);
         let Role::Leader(leader) = &self.role else { return };
-        if leader.transfer.is_some() || now < leader.hand_over_at || commit < leader.term_start {
+        if leader.transfer.is_some() || now < self.hand_over_at || commit < leader.term_start {
             return;
         }
         let stalled = leader.unsaved.filter(|&(_, since)| now.since(since) >= self.config.disk_stall_max);
@@ -235,9 +235,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             self.tell(Event::DiskStalled { unsaved_for: now.since(since) });
             if let Some(to) = self.best_successor(|_, _| true) {
                 self.begin_transfer(to, TransferReason::DiskStalled);
-            } else if let Role::Leader(leader) = &mut self.role {
+            } else {
                 // Not to be told with each heartbeat.
-                leader.hand_over_at = now.after(self.config.election_timeout);
+                self.hand_over_at = now.after(self.config.election_timeout);
             }
             return;
         }

@@ -113,6 +113,9 @@ pub struct Raft<S, const NODES: usize> {
     draft: Option<Draft>,
     /// When an entry of another leader was taken last, or this node started.
     taken_at: Instant,
+    /// Not earlier than this is leadership handed over unasked, by whichever term of this node's: the last time may have
+    /// been of no use, and cost the cluster an election.
+    hand_over_at: Instant,
     /// The latest read begun as a follower, and the term in which it was.
     last_ticket: ReadTicket,
     last_ticket_term: Term,

@@ -114,8 +114,6 @@ pub(crate) struct Leader<const NODES: usize> {
     /// Whether a follower waits for the answer to a read.
     pub(crate) reads_asked: bool,
     pub(crate) transfer: Option<Transfer>,
-    /// Not earlier than this is leadership handed over unasked: the last time was of no use.
-    pub(crate) hand_over_at: Instant,
     /// Whether the log had no room for the entry that was to be appended last, and who was asked last to lead instead.
     pub(crate) full: bool,
     pub(crate) full_tried: Option<NodeId>,

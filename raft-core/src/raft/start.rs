@@ -93,6 +93,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             replies: Vec::new(),
             draft: None,
             taken_at: now,
+            hand_over_at: now,
             last_ticket,
             last_ticket_term: Term::ZERO,
             expelled: None,

@@ -67,7 +67,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let hand_over_at = self.now.after(pause);
         if let Role::Leader(leader) = &mut self.role {
             leader.transfer = Some(Transfer { to, until, told: None });
-            leader.hand_over_at = hand_over_at;
+            self.hand_over_at = hand_over_at;
             self.tell(Event::TransferBegan { to, reason });
         }
     }

@@ -42,7 +42,10 @@ impl World {
                 "lease" => lease = Some(Lease { duration: Millis(number()), drift_per_mille: 0 }),
                 "witness" => members[number() as usize - 1].suffrage = Suffrage::Witness,
                 "learner" => members[number() as usize - 1].suffrage = Suffrage::Learner,
-                "priority" => members[number() as usize - 1].priority = number() as u8,
+                "priority" => {
+                    let member = number() as usize - 1;
+                    members[member].priority = number() as u8;
+                }
                 other => panic!("there is no option {other}"),
             }
         }

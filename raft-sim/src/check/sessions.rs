@@ -146,6 +146,12 @@ impl Sessions {
         self.secrets.iter().rev().find(|(_, secret)| **secret == nonce.0).map(|(session, _)| *session)
     }
 
+    /// The session that was opened last, or so many before it.
+    #[must_use]
+    pub fn opened_last(&self, before: u64) -> Option<SessionId> {
+        self.secrets.keys().rev().nth(usize::try_from(before).ok()?).copied()
+    }
+
     /// Where a command ran, if it did.
     #[must_use]
     pub fn ran_at(&self, nonce: Nonce, sequence: Sequence) -> Option<Index> {

@@ -215,15 +215,16 @@ impl<W: Workload> World<W> {
         self.stranger_asks(Some(secret), operation);
     }
 
-    /// A number that may be a session's: they are indexes.
+    /// A number that may be a session's, and often is.
     fn some_session(&mut self) -> u64 {
-        if self.random.chance(300_000) { self.random.bits() } else { self.random.below(200) }
+        let known = if self.random.chance(700_000) { self.judge.opened_last(self.random.below(6)) } else { None };
+        known.map_or_else(|| self.random.bits(), |session| session.0)
     }
 
     fn some_number(&mut self) -> Sequence {
-        Sequence(match self.random.below(3) {
+        Sequence(match self.random.below(4) {
             0 => u64::MAX,
-            1 => self.random.below(20),
+            1..=2 => self.random.below(60),
             _ => self.random.bits(),
         })
     }

@@ -240,10 +240,11 @@ impl<W: Workload> World<W> {
         match stopped {
             Stopped::Expelled(_) => {
                 self.coverage.count("member", "told that it is none");
+                // While it is there to be asked: it may be the last one that is up.
+                let member = self.latest_configuration().member(id).is_some();
                 self.nodes_mut(place).end_process();
                 self.nodes_mut(place).state = State::Gone;
                 self.settle_as(place, "is told that it is no member");
-                let member = self.latest_configuration().member(id).is_some();
                 self.judge.expelled(id, tampered, member)
             }
             Stopped::Replica(PollError::Diverged { .. } | PollError::UnknownOperation { .. }) => {

@@ -79,7 +79,7 @@ impl<W: Workload> World<W> {
         }
         let suffrage = match self.random.below(10) {
             0..=1 => Suffrage::Learner,
-            2 => Suffrage::JoiningWitness,
+            2..=3 => Suffrage::JoiningWitness,
             _ => Suffrage::Joining,
         };
         let incarnation = self.random.chance(500_000).then_some(incarnation);
