@@ -158,6 +158,8 @@ pub struct LoadOptions {
     pub storm: Every,
     /// Requests with hostile numbers.
     pub hostile: Every,
+    /// Reads by somebody who asks any node, whether it leads or not, and gives up on none.
+    pub onlooker: Every,
 }
 
 impl Options {
@@ -399,6 +401,7 @@ fn load(random: &mut Random) -> LoadOptions {
         silent: sometimes(random, 30, 1_000, 10_000),
         storm: sometimes(random, 25, 500, 5_000),
         hostile: sometimes(random, 40, 50, 2_000),
+        onlooker: sometimes(random, 60, 5, 100),
     }
 }
 

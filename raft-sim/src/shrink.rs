@@ -11,6 +11,7 @@ type Step = fn(&mut Options) -> &mut u64;
 /// What can be switched off, by its name.
 pub const STEPS: &[(&str, Step)] = &[
     ("storms of opens", |options| &mut options.load.storm),
+    ("reads of onlookers", |options| &mut options.load.onlooker),
     ("hostile numbers", |options| &mut options.load.hostile),
     ("silent clients", |options| &mut options.load.silent),
     ("crashes of clients", |options| &mut options.load.crashed),

@@ -215,6 +215,23 @@ impl<W: Workload> World<W> {
         self.stranger_asks(Some(secret), operation);
     }
 
+    /// Somebody reads from any node. That the answer finds nobody does not matter: what it shows is looked at when it leaves.
+    pub(super) fn look_on(&mut self) {
+        let drawn = (0..8).map(|_| self.workload.next(&mut self.random)).find_map(|operation| match operation.kind {
+            Kind::Query(query) => Some(query),
+            Kind::Command(_) => None,
+        });
+        let Some(query) = drawn else { return };
+        let (to, id) = (1 + self.random.below(self.ids), RequestId(self.random.bits()));
+        let consistency = if self.random.chance(500_000) { Consistency::Lease } else { Consistency::Linearizable };
+        let body = RequestBody::Query { consistency, query: Bytes(&query) };
+        let request = Request { id, forward: false, body };
+        let here = usize::MAX;
+        self.judge.sent(here, &request);
+        let frame = request_frame(&request);
+        self.send(0, Place::Client(here), Place::Node(to), Mail::Request(frame, false));
+    }
+
     /// A number that may be a session's, and often is.
     fn some_session(&mut self) -> u64 {
         let known = if self.random.chance(700_000) { self.judge.opened_last(self.random.below(6)) } else { None };

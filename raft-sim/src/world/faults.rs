@@ -46,10 +46,11 @@ pub(crate) enum Fault {
     ClientSilence,
     Storm,
     Hostile,
+    Onlooker,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 26] = [
+    pub(crate) const ALL: [Fault; 27] = [
         Fault::Crash,
         Fault::Kill,
         Fault::Blackout,
@@ -76,6 +77,7 @@ impl Fault {
         Fault::ClientSilence,
         Fault::Storm,
         Fault::Hostile,
+        Fault::Onlooker,
     ];
 }
 
@@ -110,6 +112,7 @@ impl<W: Workload> World<W> {
             Fault::ClientSilence => &mut options.load.silent,
             Fault::Storm => &mut options.load.storm,
             Fault::Hostile => &mut options.load.hostile,
+            Fault::Onlooker => &mut options.load.onlooker,
         }
     }
 
@@ -160,6 +163,7 @@ impl<W: Workload> World<W> {
             Fault::ClientSilence => self.silence_client(),
             Fault::Storm => self.storm(),
             Fault::Hostile => self.hostile(),
+            Fault::Onlooker => self.look_on(),
         }
         Ok(())
     }
