@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use raft_core::client::protocol::{ResponseBody, RoleName};
 use raft_core::raft::config::Config;
+use raft_core::raft::event::Expulsion;
 use raft_core::replica::PollError;
 use raft_core::session::operation::{Outcome, Refusal};
 use raft_core::transport::ClientId;
@@ -238,10 +239,10 @@ impl<W: Workload> World<W> {
         let (id, may_stop, tampered) = (node.id, node.may_stop, node.tampered);
         self.trace.say(now, &format!("node {id} has ended: {stopped:?}"));
         match stopped {
-            Stopped::Expelled(_) => {
+            Stopped::Expelled(expulsion) => {
                 self.coverage.count("member", "told that it is none");
-                // While it is there to be asked: it may be the last one that is up.
-                let member = self.latest_configuration().member(id).is_some();
+                // While it is there to be asked: it may be the last one that is up, and those that know better be down.
+                let member = self.latest_configuration().member(id).is_some() && !self.is_known_without(id, expulsion);
                 self.nodes_mut(place).end_process();
                 self.nodes_mut(place).state = State::Gone;
                 self.settle_as(place, "is told that it is no member");
@@ -265,6 +266,13 @@ impl<W: Workload> World<W> {
             }
             _ => Err(Violation::Stopped { node: id, error: format!("{stopped:?}") }),
         }
+    }
+
+    /// Whether the entry that is said to have removed a node is known to some node, up or down, and does so.
+    fn is_known_without(&self, id: NodeId, expulsion: &Expulsion) -> bool {
+        let Expulsion::Removed { by } = expulsion else { return false };
+        let known = self.nodes.iter().flat_map(|node| &node.configurations);
+        known.filter(|(entry, _)| entry == by).any(|(_, configuration)| configuration.member(id).is_none())
     }
 
     /// A process that ended is started again before long.
