@@ -1,7 +1,15 @@
 //! The work that all systems do: what is proposed, and the state machine that applies it.
 
+use raft_core::entry::HEADER_BYTES;
+
 /// Replicas of a cluster.
 pub(crate) const REPLICAS: usize = 3;
+
+/// Of entries in one message: long runs are copied at the best speed, and three of them stay in a cache.
+pub(crate) const MESSAGE_BYTES: usize = 256 << 10;
+
+/// Of a core, roughly.
+const CACHE_BYTES: usize = 1 << 20;
 
 /// One point of the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +31,14 @@ impl Work {
     /// Logs are compacted when they have at least so many entries: twice what is in flight, and no fewer than 256.
     pub(crate) const fn log_entries(self) -> usize {
         if self.in_flight < 128 { 256 } else { 2 * self.in_flight }
+    }
+
+    /// Whether it is best to send what has been proposed, when so many entries of a turn are. Only where the entries of
+    /// a turn are too many for a cache: in runs that fill a message, while they are still there. Nothing is acknowledged
+    /// before the whole turn is proposed.
+    pub(crate) const fn sends_at(self, proposed: usize) -> bool {
+        let in_message = MESSAGE_BYTES / (self.entry_bytes + HEADER_BYTES);
+        self.in_flight * self.entry_bytes > CACHE_BYTES && proposed.is_multiple_of(in_message)
     }
 
     /// The turns after which the applied entries are dropped from the logs.

@@ -17,6 +17,8 @@ pub(crate) struct Noraft {
     payloads: Payloads,
     leader: Replica,
     followers: Vec<Replica>,
+    /// Replies that have not been passed to the leader.
+    held: Vec<Message>,
 }
 
 struct Replica {
@@ -92,7 +94,7 @@ impl Noraft {
         let mut replicas: Vec<_> = ids.iter().map(replica).collect();
         let mut leader = replicas.remove(0);
         leader.node.create_cluster(&ids);
-        let mut cluster = Noraft { work, payloads: Payloads::new(work), leader, followers: replicas };
+        let mut cluster = Noraft { work, payloads: Payloads::new(work), leader, followers: replicas, held: Vec::new() };
         while !cluster.leader.node.role().is_leader() || cluster.leader.node.commit_index() < LogIndex::new(2) {
             cluster.exchange();
         }
@@ -105,16 +107,27 @@ impl Noraft {
         cluster
     }
 
-    /// Carries out what the leader asks for, and what the followers ask for because of it.
+    /// Passes messages until nobody has any.
     fn exchange(&mut self) {
+        if !self.held.is_empty() {
+            for reply in self.held.drain(..) {
+                self.leader.node.handle_message(&reply).expect("members say nothing wrong");
+            }
+        }
+        self.send::<false>();
+    }
+
+    /// Carries out what the leader asks for, and what the followers ask for because of it. Holds back their replies if
+    /// `HOLD`, so that all of a turn is in flight together.
+    fn send<const HOLD: bool>(&mut self) {
         while let Some(action) = self.leader.node.actions_mut().next() {
             match action {
                 Action::BroadcastMessage(message) => {
-                    (0..self.followers.len()).for_each(|follower| self.deliver(follower, &message));
+                    (0..self.followers.len()).for_each(|follower| self.deliver::<HOLD>(follower, &message));
                 }
                 Action::SendMessage(to, message) => {
                     let follower = self.followers.iter().position(|follower| follower.node.id() == to);
-                    self.deliver(follower.expect("messages go to members"), &message);
+                    self.deliver::<HOLD>(follower.expect("messages go to members"), &message);
                 }
                 // The payloads were put into the ring when they were proposed; the rest is "durable" at once.
                 _ => {}
@@ -122,7 +135,7 @@ impl Noraft {
         }
     }
 
-    fn deliver(&mut self, follower: usize, message: &Message) {
+    fn deliver<const HOLD: bool>(&mut self, follower: usize, message: &Message) {
         let follower = &mut self.followers[follower];
         follower.node.handle_message(message).expect("members say nothing wrong");
         while let Some(action) = follower.node.actions_mut().next() {
@@ -132,8 +145,9 @@ impl Noraft {
                         follower.ring.copy(index, &self.leader.ring);
                     }
                 }
-                Action::SendMessage(_, message) => {
-                    self.leader.node.handle_message(&message).expect("members say nothing wrong");
+                Action::SendMessage(_, reply) if HOLD => self.held.push(reply),
+                Action::SendMessage(_, reply) => {
+                    self.leader.node.handle_message(&reply).expect("members say nothing wrong");
                 }
                 _ => {}
             }
@@ -149,9 +163,12 @@ impl Noraft {
 impl Cluster for Noraft {
     fn run(&mut self, turns: u64) {
         for _ in 0..turns {
-            for _ in 0..self.work.in_flight {
+            for number in 1..=self.work.in_flight {
                 let position = self.leader.node.propose_command();
                 self.leader.ring.put(position.index.get(), self.payloads.next());
+                if self.work.sends_at(number) {
+                    self.send::<true>();
+                }
             }
             self.exchange();
             self.tell_commit();

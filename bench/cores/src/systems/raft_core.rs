@@ -12,7 +12,7 @@ use raft_core::ring::RingLog;
 use raft_core::storage::Storage;
 use raft_core::types::{ClusterId, Instant, NodeId};
 
-use crate::work::{Cluster, Payloads, REPLICAS, Tally, Work};
+use crate::work::{Cluster, MESSAGE_BYTES, Payloads, REPLICAS, Tally, Work};
 
 /// How messages pass between replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,18 @@ impl<const ENTRIES: usize, const BYTES: usize> RaftCore<ENTRIES, BYTES> {
 
     /// Each replica does what its input so far asks of it.
     fn exchange(&mut self) {
-        // One message to each in turn: what was read for the first is in the cache for the second.
+        self.send();
+        self.leader.save_and_apply(self.work);
+        for follower in &mut self.followers {
+            follower.save_and_apply(self.work);
+            let mut ready = follower.raft.ready();
+            while self.wire.pass(&mut ready, &mut self.leader) {}
+        }
+        self.leader.save_and_apply(self.work);
+    }
+
+    /// One message to each follower in turn: what was read for the first is in the cache for the second.
+    fn send(&mut self) {
         let mut ready = self.leader.raft.ready();
         let mut said = true;
         while said {
@@ -100,13 +111,6 @@ impl<const ENTRIES: usize, const BYTES: usize> RaftCore<ENTRIES, BYTES> {
                 said |= self.wire.pass(&mut ready, follower);
             }
         }
-        self.leader.save_and_apply(self.work);
-        for follower in &mut self.followers {
-            follower.save_and_apply(self.work);
-            let mut ready = follower.raft.ready();
-            while self.wire.pass(&mut ready, &mut self.leader) {}
-        }
-        self.leader.save_and_apply(self.work);
     }
 
     fn compact(&mut self) {
@@ -123,9 +127,12 @@ impl<const ENTRIES: usize, const BYTES: usize> Cluster for RaftCore<ENTRIES, BYT
             if turn % self.work.turns_between_compactions() == 0 {
                 self.compact();
             }
-            for _ in 0..self.work.in_flight {
+            for number in 1..=self.work.in_flight {
                 let proposed = self.leader.raft.propose(NOW, EntryKind::Operation, &[self.payloads.next()]);
                 proposed.expect("the leader takes all that is in flight").1.later();
+                if self.work.sends_at(number) {
+                    self.send();
+                }
             }
             while self.followers.iter().any(|follower| follower.tally.applied() < self.payloads.proposed()) {
                 self.exchange();
@@ -140,8 +147,7 @@ impl<const ENTRIES: usize, const BYTES: usize> Replica<ENTRIES, BYTES> {
         let configuration = configuration::voters(ClusterId(1), REPLICAS as u64).expect("three voters are few");
         let mut log = RingLog::new();
         configuration::bootstrap(&mut log, &configuration).expect("an empty log takes its first entry");
-        // Short enough to stay in the cache on their way.
-        let config = Config { message_bytes_max: 64 << 10, ..Config::default() };
+        let config = Config { message_bytes_max: MESSAGE_BYTES, ..Config::default() };
         let id = NodeId::new(id).expect("ids begin at 1");
         let raft = Raft::new(id, config, log, NOW).expect("the settings are good");
         Replica { raft, tally: Tally::default() }
