@@ -203,6 +203,7 @@ impl Judge {
     /// A node knows that entry to be committed.
     pub(crate) fn committed(&mut self, entry: EntryId) {
         self.completeness.committed(entry);
+        self.reads.committed(entry.index);
     }
 
     /// A node's state was made anew from a snapshot.
@@ -317,9 +318,6 @@ impl Judge {
         match &response.body {
             ResponseBody::Outcome(outcome) => {
                 let outcome = OwnedOutcome::from(*outcome);
-                if let OwnedOutcome::Answered { index, .. } | OwnedOutcome::Executed { index, .. } = outcome {
-                    self.reads.answered(index);
-                }
                 self.check("a reply rests on the log");
                 self.replies.told(client, response.id, node, applied, &outcome)
             }

@@ -58,8 +58,8 @@ pub enum Violation {
     TimeWentBack { entry: EntryId },
     #[error("linearizability: no order of these operations on key {key} is possible\n{operations}")]
     NotLinearizable { key: u64, operations: String },
-    #[error("read freshness: node {node} read at entry {applied}; entry {answered} had been answered before")]
-    StaleRead { node: NodeId, applied: Index, answered: Index },
+    #[error("read freshness: node {node} read at entry {applied}; entry {committed} was committed before")]
+    StaleRead { node: NodeId, applied: Index, committed: Index },
     #[error("memory: node {node} has {entries} entries {what}, and is to have {most} at most")]
     OverTheLimit { node: NodeId, what: &'static str, entries: u64, most: u64 },
     #[error("memory: the sessions of node {node} take {bytes} bytes and had {before}")]

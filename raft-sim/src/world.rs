@@ -9,6 +9,7 @@ mod machines;
 mod nodes;
 mod operators;
 
+use raft_core::client::protocol::Consistency;
 use raft_core::configuration::{Configuration, Member};
 use raft_core::types::{ClusterId, Incarnation, NodeId};
 use raft_storage_file::Identity;
@@ -80,6 +81,8 @@ pub(crate) enum Due {
     Room(usize),
     /// Its power goes.
     PowerLoss(usize),
+    /// Somebody reads from the node of that id, which was replaced as leader.
+    Doubt(u64),
 }
 
 /// How a client's turns are counted.
@@ -207,6 +210,10 @@ impl<W: Workload> World<W> {
             }
             Due::Room(place) => self.make_room(place),
             Due::PowerLoss(place) => self.power_goes(place),
+            Due::Doubt(id) => {
+                self.ask(id, Consistency::Lease);
+                Ok(())
+            }
         }
     }
 

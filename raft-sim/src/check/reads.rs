@@ -1,6 +1,8 @@
-//! Read freshness: a read that is not stale shows every command that was answered anywhere before it was sent.
+//! Read freshness: a read that is not stale shows every entry that any node knew to be committed when it was sent.
 //!
-//! Linearizability says so too. This looks at indexes and not at values, and so also where no value gives it away.
+//! Linearizability asks for less: only for what clients had been told, and only where a value gives it away. But a leader
+//! whose right to answer has been confirmed, or whose lease lasts, knows all that is committed (dissertation, section 6.4):
+//! one that answers without some entry has been replaced, whether a client could tell or not.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +14,21 @@ use crate::violation::Violation;
 /// Reads under way.
 #[derive(Clone, Debug, Default)]
 pub struct Reads {
-    /// The last entry of which a client was told what came of it.
-    answered: Index,
+    /// The last entry that a node has known to be committed.
+    committed: Index,
     /// What each read must show: by client, and the request's number there.
     floors: BTreeMap<(usize, RequestId), Index>,
 }
 
 impl Reads {
-    /// A node tells a client what came of the entry at `index`.
-    pub fn answered(&mut self, index: Index) {
-        self.answered = self.answered.max(index);
+    /// A node knows that the entry at `index` is committed.
+    pub fn committed(&mut self, index: Index) {
+        self.committed = self.committed.max(index);
     }
 
     /// A client sends a read that is not stale.
     pub fn sent(&mut self, client: usize, request: RequestId) {
-        self.floors.insert((client, request), self.answered);
+        self.floors.insert((client, request), self.committed);
     }
 
     /// A node that has applied all entries up to `applied` answers it. Gives whether it was a read that is known.
@@ -42,7 +44,7 @@ impl Reads {
     ) -> Result<bool, Violation> {
         match self.floors.get(&(client, request)) {
             None => Ok(false),
-            Some(floor) if applied < *floor => Err(Violation::StaleRead { node, applied, answered: *floor }),
+            Some(floor) if applied < *floor => Err(Violation::StaleRead { node, applied, committed: *floor }),
             Some(_) => Ok(true),
         }
     }
@@ -53,15 +55,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_that_misses_an_answer_from_before_it_was_sent_is_found() {
+    fn a_read_that_misses_what_was_committed_before_it_was_sent_is_found() {
         let (node, read) = (NodeId::new(2).unwrap(), RequestId(1));
         let mut reads = Reads::default();
-        reads.answered(Index(7));
+        reads.committed(Index(7));
         reads.sent(0, read);
-        reads.answered(Index(9));
+        reads.committed(Index(9));
         assert_eq!(reads.shown(0, read, node, Index(7)), Ok(true));
         let stale = reads.shown(0, read, node, Index(6));
-        assert_eq!(stale, Err(Violation::StaleRead { node, applied: Index(6), answered: Index(7) }));
+        assert_eq!(stale, Err(Violation::StaleRead { node, applied: Index(6), committed: Index(7) }));
         assert_eq!(reads.shown(1, read, node, Index(0)), Ok(false), "a stale read promises nothing");
     }
 }

@@ -79,6 +79,8 @@ pub(super) const EXPECTED: &[Mark] = &[
     ("lost sync", "follower", "is refused at its start"),
     ("member", "", "told that it is none"),
     ("members", "", "asked for a change"),
+    ("onlooker", "", "doubts an older leader"),
+    ("onlooker", "", "reads from any node"),
     ("operation", "", "done"),
     ("operation", "", "not executed"),
     ("operation", "", "unknown"),

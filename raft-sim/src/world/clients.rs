@@ -16,6 +16,8 @@ use crate::workload::{Kind, Workload};
 
 /// The secret of the stranger's own session.
 const STRANGER: Nonce = Nonce(0x57a);
+/// How often a leader is asked that has been replaced, within an election timeout.
+const DOUBTS: usize = 40;
 
 impl<W: Workload> World<W> {
     pub(super) fn add_client(&mut self, number: usize) {
@@ -215,15 +217,41 @@ impl<W: Workload> World<W> {
         self.stranger_asks(Some(secret), operation);
     }
 
-    /// Somebody reads from any node. That the answer finds nobody does not matter: what it shows is looked at when it leaves.
+    /// Somebody reads from any node.
     pub(super) fn look_on(&mut self) {
+        self.coverage.count("onlooker", "reads from any node");
+        let to = 1 + self.random.below(self.ids);
+        let consistency = if self.random.chance(500_000) { Consistency::Lease } else { Consistency::Linearizable };
+        self.ask(to, consistency);
+    }
+
+    /// A node leads while another one still believes that it does: that one is asked again and again to answer by its lease,
+    /// for it must notice before it does.
+    pub(super) fn doubt_older_leaders(&mut self, newer: usize) {
+        if !self.faulty {
+            return;
+        }
+        let within = self.options.raft.election_timeout.0 * MILLI;
+        let older: Vec<usize> = self.leaders().filter(|place| *place != newer).collect();
+        for place in older {
+            let id = self.nodes_mut(place).id.get();
+            self.coverage.count("onlooker", "doubts an older leader");
+            for _ in 0..DOUBTS {
+                let after = self.random.between(1, within);
+                self.queue.put(self.now + after, Due::Doubt(id));
+            }
+        }
+    }
+
+    /// Somebody reads from that node. That the answer finds nobody does not matter: what it shows is looked at when it
+    /// leaves.
+    pub(super) fn ask(&mut self, to: u64, consistency: Consistency) {
         let drawn = (0..8).map(|_| self.workload.next(&mut self.random)).find_map(|operation| match operation.kind {
             Kind::Query(query) => Some(query),
             Kind::Command(_) => None,
         });
         let Some(query) = drawn else { return };
-        let (to, id) = (1 + self.random.below(self.ids), RequestId(self.random.bits()));
-        let consistency = if self.random.chance(500_000) { Consistency::Lease } else { Consistency::Linearizable };
+        let id = RequestId(self.random.bits());
         let body = RequestBody::Query { consistency, query: Bytes(&query) };
         let request = Request { id, forward: false, body };
         let here = usize::MAX;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use raft_core::client::protocol::{ResponseBody, RoleName};
 use raft_core::raft::config::Config;
-use raft_core::raft::event::Expulsion;
+use raft_core::raft::event::{Event, Expulsion};
 use raft_core::replica::PollError;
 use raft_core::session::operation::{Outcome, Refusal};
 use raft_core::transport::ClientId;
@@ -221,6 +221,9 @@ impl<W: Workload> World<W> {
         for event in &hearing.events {
             self.trace.say(now, &format!("node {id}: {event:?}"));
             self.coverage.event(event);
+            if matches!(event, Event::BecameLeader { .. }) {
+                self.doubt_older_leaders(place);
+            }
         }
         for (from, error) in &hearing.ignored {
             self.trace.say(now, &format!("node {id} ignores a message of {from}: {error}"));
