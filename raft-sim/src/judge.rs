@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use raft_core::client::protocol::{Consistency, Request, RequestBody, Response, ResponseBody, RoleName};
+use raft_core::client::protocol::{
+    Consistency, NotExecuted, Request, RequestBody, RequestId, Response, ResponseBody, RoleName,
+};
 use raft_core::entry::{EntryHeader, EntryKind};
+use raft_core::message::ProposeError;
 use raft_core::raft::Raft;
 use raft_core::raft::config::Config;
 use raft_core::session::operation::Operation as LogOperation;
@@ -307,6 +310,11 @@ impl Judge {
         }
     }
 
+    /// A stranger asks something of a session whose secret it does not know.
+    pub(crate) fn guessed(&mut self, request: RequestId) {
+        self.replies.guessed(request);
+    }
+
     /// A node that has applied all entries up to `applied` answers a client.
     pub(crate) fn answers(
         &mut self,
@@ -320,6 +328,9 @@ impl Judge {
                 let outcome = OwnedOutcome::from(*outcome);
                 self.check("a reply rests on the log");
                 self.replies.told(client, response.id, node, applied, &outcome)
+            }
+            ResponseBody::NotExecuted { reason: NotExecuted::Refused(ProposeError::WrongSecret), .. } => {
+                self.replies.told_of_wrong_secret(client, response.id, node)
             }
             ResponseBody::Answer(_) => {
                 if self.reads.shown(client, response.id, node, applied)? {

@@ -50,6 +50,10 @@ pub enum Violation {
         "exactly once: node {node} told of command {sequence} of session {session} what no entry came to: {outcome}"
     )]
     NotFromTheLog { node: NodeId, session: SessionId, sequence: Sequence, outcome: String },
+    #[error("exactly once: node {node} called the secret of session {session} wrong, and it is the right one")]
+    RightSecretRefused { node: NodeId, session: SessionId },
+    #[error("exactly once: node {node} did for somebody without the session's secret: {outcome}")]
+    WrongSecretLetIn { node: NodeId, outcome: String },
     #[error("leases: {sessions} sessions that nobody used any more are still there")]
     OutlivedTheirLeases { sessions: usize },
     #[error("leases: a client that renewed its session in time was told that it had ended")]

@@ -1,7 +1,8 @@
 //! What a node tells a client came from the committed log: never from a table that lags, and not replaced since by
-//! another outcome, whatever became of the session before the reply was sent.
+//! another outcome, whatever became of the session before the reply was sent. And who has the secret of a session is not
+//! told that it is a wrong one, whatever became of the session; for who has not, nothing is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::client::protocol::RequestId;
 use raft_core::session::operation::Operation;
@@ -20,6 +21,8 @@ pub struct Replies {
     outcomes: BTreeMap<Command, Vec<(Index, OwnedOutcome)>>,
     /// Which commands the requests ask for, by client and number. A stranger's numbers are chosen by chance.
     asked: BTreeMap<(usize, RequestId), Command>,
+    /// What was asked of sessions without their secrets.
+    guesses: BTreeSet<RequestId>,
 }
 
 impl Replies {
@@ -40,10 +43,15 @@ impl Replies {
         }
     }
 
+    /// Somebody asks something of a session whose secret it does not know.
+    pub fn guessed(&mut self, request: RequestId) {
+        self.guesses.insert(request);
+    }
+
     /// A node that has applied all entries up to `applied` tells the client that outcome.
     ///
     /// # Errors
-    /// No entry of that command up to there came to it.
+    /// No entry of that command up to there came to it; or it was done for somebody without the secret.
     pub fn told(
         &mut self,
         client: usize,
@@ -52,6 +60,9 @@ impl Replies {
         applied: Index,
         outcome: &OwnedOutcome,
     ) -> Result<(), Violation> {
+        if self.guesses.contains(&request) && !matches!(outcome, OwnedOutcome::Refused(_)) {
+            return Err(Violation::WrongSecretLetIn { node, outcome: format!("{outcome:?}") });
+        }
         let Some(command) = self.asked.get(&(client, request)) else { return Ok(()) };
         let outcomes = self.outcomes.get(command).into_iter().flatten();
         let rests = outcomes.into_iter().any(|(index, known)| *index <= applied && known == outcome);
@@ -60,6 +71,17 @@ impl Replies {
             return Err(Violation::NotFromTheLog { node, session, sequence, outcome: format!("{outcome:?}") });
         }
         Ok(())
+    }
+
+    /// A node tells the client that its secret is not that of the session.
+    ///
+    /// # Errors
+    /// It is: clients ask for commands of their own sessions only.
+    pub fn told_of_wrong_secret(&self, client: usize, request: RequestId, node: NodeId) -> Result<(), Violation> {
+        match self.asked.get(&(client, request)) {
+            Some((session, _)) => Err(Violation::RightSecretRefused { node, session: *session }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -89,5 +111,26 @@ mod tests {
         replies.applied(Index(9), &command, &expired);
         assert_eq!(replies.told(0, request, node, Index(9), &expired), Ok(()));
         assert_eq!(replies.told(3, request, node, Index(0), &expired), Ok(()), "nobody asked for that");
+    }
+
+    #[test]
+    fn a_right_secret_that_is_called_wrong_and_a_wrong_one_that_is_let_in_are_found() {
+        let (node, request) = (NodeId::new(1).unwrap(), RequestId(5));
+        let (session, sequence) = (SessionId(2), Sequence(1));
+        let mut replies = Replies::default();
+        replies.sent(
+            0,
+            request,
+            &Operation::Command { session, sequence, acknowledge: sequence, command: Bytes(b"x") },
+        );
+        let refused = replies.told_of_wrong_secret(0, request, node);
+        assert_eq!(refused, Err(Violation::RightSecretRefused { node, session }));
+        assert_eq!(replies.told_of_wrong_secret(7, request, node), Ok(()), "a stranger guesses");
+        let guess = RequestId(6);
+        replies.guessed(guess);
+        let expired = OwnedOutcome::Refused(Refusal::SessionExpired);
+        assert_eq!(replies.told(7, guess, node, Index(1), &expired), Ok(()), "there is no such session");
+        let let_in = replies.told(7, guess, node, Index(1), &OwnedOutcome::Closed);
+        assert!(matches!(let_in, Err(Violation::WrongSecretLetIn { .. })));
     }
 }

@@ -202,8 +202,9 @@ impl<W: Workload> World<W> {
         self.coverage.count("stranger", "hostile numbers");
         let own = self.judge.opened_by(STRANGER).filter(|_| self.random.chance(500_000));
         let (session, secret) = match own {
-            Some(session) => (session, STRANGER),
-            None => (SessionId(self.some_session()), Nonce(u128::from(self.random.bits()))),
+            Some(session) => (session, Some(STRANGER)),
+            None if self.random.chance(200_000) => (SessionId(self.some_session()), None),
+            None => (SessionId(self.some_session()), Some(Nonce(u128::from(self.random.bits())))),
         };
         let (sequence, acknowledge) = (self.some_number(), self.some_number());
         // Registers answer it, and are left as they are.
@@ -214,7 +215,10 @@ impl<W: Workload> World<W> {
             2 => LogOperation::KeepAlive { session, acknowledge },
             _ => LogOperation::Command { session, sequence, acknowledge, command },
         };
-        self.stranger_asks(Some(secret), operation);
+        let request = self.stranger_asks(secret, operation);
+        if own.is_none() && operation.session().is_some() {
+            self.judge.guessed(request);
+        }
     }
 
     /// Somebody reads from any node.
@@ -274,11 +278,12 @@ impl<W: Workload> World<W> {
         })
     }
 
-    fn stranger_asks(&mut self, secret: Option<Nonce>, operation: LogOperation<'_>) {
+    fn stranger_asks(&mut self, secret: Option<Nonce>, operation: LogOperation<'_>) -> RequestId {
         let (to, id) = (1 + self.random.below(self.ids), RequestId(self.random.bits()));
         let forward = self.random.chance(500_000);
         let frame = request_frame(&Request { id, forward, body: RequestBody::Operate { secret, operation } });
         // Nobody has that number, so the answer finds nobody.
         self.send(0, Place::Client(usize::MAX), Place::Node(to), Mail::Request(frame, false));
+        id
     }
 }

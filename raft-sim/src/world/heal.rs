@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use raft_core::configuration::{Configuration, Suffrage};
+use raft_core::configuration::{Configuration, Member, Suffrage};
 use raft_core::types::NodeId;
 
 use super::{Due, MILLI, World};
@@ -118,8 +118,10 @@ impl<W: Workload> World<W> {
         if !suffices(&healed) {
             return None;
         }
-        // As few as will do, by chance. A witness may hold what only a node that is left out could bring.
-        let mut candidates: Vec<NodeId> = healed.iter().copied().collect();
+        // As few as will do, by chance; but who becomes a voter by itself may be needed then. A witness may hold what only
+        // a node that is left out could bring.
+        let joins = |id: &NodeId| configurations.iter().any(|known| known.member(*id).is_some_and(is_joining));
+        let mut candidates: Vec<NodeId> = healed.iter().copied().filter(|id| !joins(id)).collect();
         if configurations.iter().any(has_witness) {
             candidates.clear();
         }
@@ -161,6 +163,10 @@ impl<W: Workload> World<W> {
 
 fn has_witness(configuration: &Configuration) -> bool {
     configuration.members().iter().any(|member| !is_full(member.suffrage))
+}
+
+fn is_joining(member: &Member) -> bool {
+    matches!(member.suffrage, Suffrage::Joining | Suffrage::JoiningWitness)
 }
 
 /// Whether a member of that kind has a state machine.
