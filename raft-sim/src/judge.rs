@@ -80,6 +80,7 @@ pub(crate) struct Judge {
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
     /// How many operations of clients were done.
     pub(crate) done: u64,
+    in_doubt: usize,
     /// How often each check was made.
     pub(crate) checked: BTreeMap<&'static str, u64>,
 }
@@ -119,6 +120,7 @@ impl Judge {
             repeats: network.doubled + network.replayed > 0,
             outcomes: BTreeMap::new(),
             done: 0,
+            in_doubt: 0,
             checked: BTreeMap::new(),
         }
     }
@@ -381,8 +383,17 @@ impl Judge {
                 case.refused = true;
                 case.key.map_or(Ok(()), |(nonce, sequence)| self.sessions.refused(nonce, sequence))
             }
-            End::Unknown => Ok(()),
+            End::Unknown => {
+                let command = matches!(case.record.operation.kind, crate::workload::Kind::Command(_));
+                self.in_doubt += usize::from(command && case.key.is_none());
+                Ok(())
+            }
         }
+    }
+
+    /// Of how many commands nobody knows whether they ran, not even the log: they had no session.
+    pub(crate) fn in_doubt(&self) -> usize {
+        self.in_doubt
     }
 
     /// A client has got an answer to a command.
@@ -400,7 +411,9 @@ impl Judge {
         let records: Vec<Record> =
             self.cases.iter().filter(|case| self.may_have_happened(case)).map(|case| case.record.clone()).collect();
         *self.checked.entry("an operation of a linearizable history").or_default() += records.len() as u64;
-        histories::check(workload, &records)
+        let undecided = histories::check(workload, &records)?;
+        *self.checked.entry("a history that is too entangled to decide").or_default() += undecided;
+        Ok(())
     }
 
     /// Whether an operation is part of the history. One whose outcome its client never learned is so only if the log

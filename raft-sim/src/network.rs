@@ -116,7 +116,8 @@ impl<P: Parcel> Links<P> {
 
     /// Whether the buffer of a link is full.
     pub(crate) fn is_full(&self, now: u64, from: Place, to: Place) -> bool {
-        self.busy_until.get(&(from, to)).is_some_and(|until| *until > now + LINK_BUFFER_MICROS)
+        let behind = |until: &u64| *until > now + LINK_BUFFER_MICROS;
+        !self.is_safe(from, to) && self.busy_until.get(&(from, to)).is_some_and(behind)
     }
 
     /// How long a packet waits for those before it, and is on the line itself.
@@ -278,6 +279,8 @@ mod tests {
         assert_eq!(after, [8_005, 16_005, 24_005]);
         assert!(links.is_full(18_000, here, there) && !links.is_full(19_000, here, there));
         assert!(!links.is_full(0, there, here));
+        links.make_safe([here, there]);
+        assert!(!links.is_full(18_000, here, there));
     }
 
     #[test]

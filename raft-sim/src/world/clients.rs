@@ -16,6 +16,9 @@ use crate::workload::{Kind, Workload};
 
 /// The secret of the stranger's own session.
 const STRANGER: Nonce = Nonce(0x57a);
+/// When of so many commands without a session nobody knows whether they ran, there are no more of them: each doubles what
+/// the search for an order of the history may have to look at.
+const IN_DOUBT_MAX: usize = 10;
 /// How often a leader is asked that has been replaced, within an election timeout.
 const DOUBTS: usize = 40;
 
@@ -63,7 +66,9 @@ impl<W: Workload> World<W> {
             };
             let errand = match &operation.kind {
                 Kind::Query(query) => Errand::Query(consistency, query.clone()),
-                Kind::Command(command) if plain < load.plain_percent => Errand::Plain(command.clone()),
+                Kind::Command(command) if plain < load.plain_percent && self.judge.in_doubt() < IN_DOUBT_MAX => {
+                    Errand::Plain(command.clone())
+                }
                 Kind::Command(command) => Errand::Command(command.clone()),
             };
             let begun = self.begun;

@@ -278,9 +278,11 @@ impl<W: Workload> World<W> {
         known.filter(|(entry, _)| entry == by).any(|(_, configuration)| configuration.member(id).is_none())
     }
 
-    /// A process that ended is started again before long.
+    /// A process that ended is started again before long; at once when the faults are over, for it may be one that is needed:
+    /// a node that was told to stop just before does so yet.
     pub(super) fn start_later(&mut self, place: usize) {
-        let after = self.random.between(1, self.options.processes.down_max_millis.max(1)) * MILLI;
+        let most = if self.faulty { self.options.processes.down_max_millis.max(1) } else { 1 };
+        let after = self.random.between(1, most) * MILLI;
         self.queue.put(self.now + after, Due::Start(place));
     }
 
