@@ -211,6 +211,11 @@ impl Judge {
         self.reads.committed(entry.index);
     }
 
+    /// A node that leads in `term` knows that entry to be committed.
+    pub(crate) fn leader_commits(&mut self, life: Life, term: Term, entry: EntryId) -> Result<(), Violation> {
+        self.completeness.leader_commits((life.place, life.node), term, entry)
+    }
+
     /// A node's state was made anew from a snapshot.
     pub(crate) fn restored(&mut self, life: Life, index: Index) {
         self.states.restored((life.place, life.number), index);

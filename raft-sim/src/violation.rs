@@ -12,6 +12,8 @@ pub enum Violation {
     TwoLeaders { term: Term, one: NodeId, other: NodeId },
     #[error("leader completeness: node {leader}, which leads in term {term}, lacks committed entry {committed:?}")]
     LeaderLacks { term: Term, leader: NodeId, committed: EntryId },
+    #[error("leader completeness: node {leader} leads in term {term} and committed {committed:?} by counting")]
+    CommittedByCounting { leader: NodeId, term: Term, committed: EntryId },
     #[error("votes: the term of node {node} went back from {before} to {after}")]
     TermWentBack { node: NodeId, before: Term, after: Term },
     #[error("votes: node {node} voted for {one:?} and for {other:?} in term {term}")]

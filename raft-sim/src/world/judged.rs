@@ -1,5 +1,6 @@
 //! What nodes do, brought before the judge.
 
+use raft_core::client::protocol::RoleName;
 use raft_core::raft::event::Event;
 use raft_core::storage::Storage;
 use raft_core::types::{EntryId, Index};
@@ -70,7 +71,11 @@ impl<W: Workload> World<W> {
         }
         let commit = raft.commit();
         if let Some(term) = raft.storage().term(commit) {
-            self.judge.committed(EntryId::new(term, commit));
+            let committed = EntryId::new(term, commit);
+            self.judge.committed(committed);
+            if raft.role() == RoleName::Leader {
+                self.judge.leader_commits(life, raft.term(), committed)?;
+            }
         }
         let sessions = process.replica().sessions();
         let table = (sessions.digest(), sessions.bytes());
