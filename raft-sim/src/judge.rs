@@ -31,7 +31,7 @@ use crate::client::{End, OperationNumber};
 use crate::options::Options;
 use crate::violation::Violation;
 use crate::watched::{Execution, LogChange};
-use crate::workload::{Operation, Workload};
+use crate::workload::{Kind, Operation, Workload};
 
 /// An operation of a client, as far as it has come.
 #[derive(Clone, Debug)]
@@ -208,7 +208,6 @@ impl Judge {
     /// A node knows that entry to be committed.
     pub(crate) fn committed(&mut self, entry: EntryId) {
         self.completeness.committed(entry);
-        self.reads.committed(entry.index);
     }
 
     /// A node that leads in `term` knows that entry to be committed.
@@ -311,7 +310,7 @@ impl Judge {
         match &request.body {
             RequestBody::Operate { operation, .. } => self.replies.sent(client, request.id, operation),
             RequestBody::Query { consistency: Consistency::Linearizable | Consistency::Lease, .. } => {
-                self.reads.sent(client, request.id);
+                self.reads.sent(client, request.id, self.completeness.last().index);
             }
             _ => {}
         }
@@ -389,7 +388,7 @@ impl Judge {
                 case.key.map_or(Ok(()), |(nonce, sequence)| self.sessions.refused(nonce, sequence))
             }
             End::Unknown => {
-                let command = matches!(case.record.operation.kind, crate::workload::Kind::Command(_));
+                let command = matches!(case.record.operation.kind, Kind::Command(_));
                 self.in_doubt += usize::from(command && case.key.is_none());
                 Ok(())
             }
@@ -424,7 +423,7 @@ impl Judge {
     /// Whether an operation is part of the history. One whose outcome its client never learned is so only if the log
     /// shows that it ran: that the log is the same everywhere was checked before.
     fn may_have_happened(&self, case: &Case) -> bool {
-        let query = matches!(case.record.operation.kind, crate::workload::Kind::Query(_));
+        let query = matches!(case.record.operation.kind, Kind::Query(_));
         match (case.stale || case.refused, &case.record.ended, case.key) {
             (true, ..) => false,
             (false, Some(_), _) => true,

@@ -24,6 +24,11 @@ impl Completeness {
         }
     }
 
+    /// The last entry that any node has known to be committed.
+    pub fn last(&self) -> EntryId {
+        self.committed
+    }
+
     /// A node leads in `term`. `holds` tells whether its log holds an entry.
     ///
     /// # Errors

@@ -14,21 +14,14 @@ use crate::violation::Violation;
 /// Reads under way.
 #[derive(Clone, Debug, Default)]
 pub struct Reads {
-    /// The last entry that a node has known to be committed.
-    committed: Index,
     /// What each read must show: by client, and the request's number there.
     floors: BTreeMap<(usize, RequestId), Index>,
 }
 
 impl Reads {
-    /// A node knows that the entry at `index` is committed.
-    pub fn committed(&mut self, index: Index) {
-        self.committed = self.committed.max(index);
-    }
-
-    /// A client sends a read that is not stale.
-    pub fn sent(&mut self, client: usize, request: RequestId) {
-        self.floors.insert((client, request), self.committed);
+    /// A client sends a read that is not stale, while `committed` is the last entry that any node has known to be committed.
+    pub fn sent(&mut self, client: usize, request: RequestId, committed: Index) {
+        self.floors.insert((client, request), committed);
     }
 
     /// A node that has applied all entries up to `applied` answers it. Gives whether it was a read that is known.
@@ -58,9 +51,8 @@ mod tests {
     fn a_read_that_misses_what_was_committed_before_it_was_sent_is_found() {
         let (node, read) = (NodeId::new(2).unwrap(), RequestId(1));
         let mut reads = Reads::default();
-        reads.committed(Index(7));
-        reads.sent(0, read);
-        reads.committed(Index(9));
+        reads.sent(0, read, Index(7));
+        reads.sent(0, RequestId(2), Index(9));
         assert_eq!(reads.shown(0, read, node, Index(7)), Ok(true));
         let stale = reads.shown(0, read, node, Index(6));
         assert_eq!(stale, Err(Violation::StaleRead { node, applied: Index(6), committed: Index(7) }));

@@ -14,6 +14,8 @@ use crate::network::Place;
 use crate::violation::Violation;
 use crate::workload::{Kind, Workload};
 
+/// The number of a client that is none: an answer to it finds nobody.
+const NOBODY: usize = usize::MAX;
 /// The secret of the stranger's own session.
 const STRANGER: Nonce = Nonce(0x57a);
 /// When of so many commands without a session nobody knows whether they ran, there are no more of them: each doubles what
@@ -252,8 +254,7 @@ impl<W: Workload> World<W> {
         }
     }
 
-    /// Somebody reads from that node. That the answer finds nobody does not matter: what it shows is looked at when it
-    /// leaves.
+    /// Somebody reads from that node. What it shows is looked at when the answer leaves.
     pub(super) fn ask(&mut self, to: u64, consistency: Consistency) {
         let drawn = (0..8).map(|_| self.workload.next(&mut self.random)).find_map(|operation| match operation.kind {
             Kind::Query(query) => Some(query),
@@ -263,10 +264,8 @@ impl<W: Workload> World<W> {
         let id = RequestId(self.random.bits());
         let body = RequestBody::Query { consistency, query: Bytes(&query) };
         let request = Request { id, forward: false, body };
-        let here = usize::MAX;
-        self.judge.sent(here, &request);
-        let frame = request_frame(&request);
-        self.send(0, Place::Client(here), Place::Node(to), Mail::Request(frame, false));
+        self.judge.sent(NOBODY, &request);
+        self.send_for_nobody(to, &request);
     }
 
     /// A number that may be a session's, and often is.
@@ -286,9 +285,12 @@ impl<W: Workload> World<W> {
     fn stranger_asks(&mut self, secret: Option<Nonce>, operation: LogOperation<'_>) -> RequestId {
         let (to, id) = (1 + self.random.below(self.ids), RequestId(self.random.bits()));
         let forward = self.random.chance(500_000);
-        let frame = request_frame(&Request { id, forward, body: RequestBody::Operate { secret, operation } });
-        // Nobody has that number, so the answer finds nobody.
-        self.send(0, Place::Client(usize::MAX), Place::Node(to), Mail::Request(frame, false));
+        self.send_for_nobody(to, &Request { id, forward, body: RequestBody::Operate { secret, operation } });
         id
+    }
+
+    fn send_for_nobody(&mut self, to: u64, request: &Request<'_>) {
+        let frame = request_frame(request);
+        self.send(0, Place::Client(NOBODY), Place::Node(to), Mail::Request(frame, false));
     }
 }

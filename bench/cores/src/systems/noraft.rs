@@ -2,7 +2,8 @@
 //!
 //! Its messages are handed over by reference. A follower copies the payloads of the entries it appends straight from
 //! the leader's ring into its own. Its log takes the same room however long it is, so it is never compacted. It tells
-//! followers of a commit with the next entries or a heartbeat; one heartbeat for each turn ends it.
+//! followers of a commit with the next entries or a heartbeat; one heartbeat for each turn ends it. Of a turn that no cache
+//! holds, runs are sent while they are in one, as raft-core does; their replies wait until the turn is proposed.
 //!
 //! It has no checksums. In the row `checked` a ring keeps one for each payload, made when that is proposed and copied with
 //! it, as a log does that will notice decay, and as raft-core's does.
@@ -109,10 +110,8 @@ impl Noraft {
 
     /// Passes messages until nobody has any.
     fn exchange(&mut self) {
-        if !self.held.is_empty() {
-            for reply in self.held.drain(..) {
-                self.leader.node.handle_message(&reply).expect("members say nothing wrong");
-            }
+        for reply in self.held.drain(..) {
+            self.leader.node.handle_message(&reply).expect("members say nothing wrong");
         }
         self.send::<false>();
     }
