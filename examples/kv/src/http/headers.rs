@@ -62,13 +62,42 @@ pub(crate) fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
     match (matches, absent) {
         (None, None) => Ok(Condition::Always),
         (None, Some("*")) => Ok(Condition::Absent),
+        (Some(tags), None) if tags == "*" || tags.starts_with("W/") || tags.contains(',') => {
+            Err(Problem::not_supported("If-Match takes one strong ETag, \"REVISION\": neither * nor a list"))
+        }
+        (None, Some(_)) => Err(Problem::not_supported("If-None-Match takes * for a write, and no ETags")),
         (Some(tag), None) => {
             let revision = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok());
             let wrong = || Problem::bad_request("If-Match takes one ETag as it was given, \"REVISION\"");
             revision.map(Condition::Revision).ok_or_else(wrong)
         }
-        _ => Err(Problem::bad_request("a write takes If-Match: \"REVISION\" or If-None-Match: *, not both")),
+        _ => Err(Problem::not_supported("a write takes If-Match: \"REVISION\" or If-None-Match: *, not both")),
     }
+}
+
+/// What a read's `If-Match` and `If-None-Match` make of a key that is there (RFC 9110, section 13.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Selected {
+    /// It is sent.
+    Sent,
+    /// The client has it already.
+    NotModified,
+    /// It is not the one that the client demands.
+    Failed,
+}
+
+/// Evaluates the preconditions of a read of a key with this revision.
+pub(crate) fn select(headers: &HeaderMap, revision: u64) -> Selected {
+    let strong = format!("\"{revision}\"");
+    let names = |name: &HeaderName, weak: bool| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
+        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").filter(|_| weak).unwrap_or(tag) == strong)
+    };
+    if headers.contains_key(header::IF_MATCH) && !names(&header::IF_MATCH, false) {
+        return Selected::Failed;
+    }
+    if names(&header::IF_NONE_MATCH, true) { Selected::NotModified } else { Selected::Sent }
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Problem> {
@@ -126,7 +155,31 @@ mod tests {
         assert_eq!(condition(&headers(&[("if-match", "\"17\"")])), Ok(Condition::Revision(17)));
         assert_eq!(condition(&headers(&[("if-none-match", "*")])), Ok(Condition::Absent));
         assert!(condition(&headers(&[("if-match", "17")])).is_err());
-        assert!(condition(&headers(&[("if-none-match", "\"17\"")])).is_err());
-        assert!(condition(&headers(&[("if-match", "\"17\""), ("if-none-match", "*")])).is_err());
+        let unsupported: [&[(&'static str, &str)]; 5] = [
+            &[("if-none-match", "\"17\"")],
+            &[("if-match", "\"17\""), ("if-none-match", "*")],
+            &[("if-match", "*")],
+            &[("if-match", "W/\"17\"")],
+            &[("if-match", "\"17\", \"18\"")],
+        ];
+        for pairs in unsupported {
+            assert_eq!(condition(&headers(pairs)).unwrap_err().status().as_u16(), 501, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_read_is_answered_by_its_preconditions() {
+        let select = |pairs: &[(&'static str, &str)]| select(&headers(pairs), 17);
+        assert_eq!(select(&[]), Selected::Sent);
+        for same in ["\"17\"", "W/\"17\"", "*", "\"3\", \"17\""] {
+            assert_eq!(select(&[("if-none-match", same)]), Selected::NotModified, "{same}");
+        }
+        assert_eq!(select(&[("if-none-match", "\"3\"")]), Selected::Sent);
+        for same in ["\"17\"", "*", "\"3\", \"17\""] {
+            assert_eq!(select(&[("if-match", same)]), Selected::Sent, "{same}");
+        }
+        for other in ["\"3\"", "W/\"17\""] {
+            assert_eq!(select(&[("if-match", other)]), Selected::Failed, "{other}");
+        }
     }
 }

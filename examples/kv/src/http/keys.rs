@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::http::App;
-use crate::http::headers::{condition, numbered};
+use crate::http::headers::{Selected, condition, numbered, select};
 use crate::http::problem::Problem;
 use crate::http::submit;
 use crate::json::text;
@@ -85,12 +85,17 @@ pub(crate) async fn get(
     State(app): State<Arc<App>>,
     path: Key,
     query: Result<QueryString<ReadOptions>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (key, ReadOptions { consistency }) = (key(path)?, options(query)?);
     let bytes = submit::query(&app.handle, consistency.into(), encode(&Query::Get { key: &key })).await?;
     match decode(&bytes) {
         Some(Found { value: Some((value, revision)), .. }) => {
-            let mut response = value.0.to_vec().into_response();
+            let mut response = match select(&headers, revision) {
+                Selected::Sent => value.0.to_vec().into_response(),
+                Selected::NotModified => StatusCode::NOT_MODIFIED.into_response(),
+                Selected::Failed => return Err(compare_failed(Some(revision))),
+            };
             response.headers_mut().insert(header::ETAG, tag(revision)?);
             response.headers_mut().insert("raft-revision", HeaderValue::from(revision));
             Ok(response)
@@ -171,9 +176,7 @@ fn answer_reply(reply: Reply, revision: u64, replayed: bool) -> Result<Response,
         Reply::Done => StatusCode::NO_CONTENT.into_response(),
         Reply::Counted { value } => Json(json!({ "value": value, "revision": revision })).into_response(),
         Reply::ConditionFailed { revision } => {
-            let found = revision.map_or_else(|| "it is absent".to_owned(), |found| format!("its revision is {found}"));
-            let detail = format!("the key is not as the request demands: {found}");
-            return Ok(mark(Problem::new(StatusCode::PRECONDITION_FAILED, "compare-failed", detail), replayed));
+            return Ok(mark(compare_failed(revision), replayed));
         }
         Reply::NotFound => return Ok(mark(Problem::no_key(), replayed)),
         Reply::NotANumber => {
@@ -189,6 +192,12 @@ fn answer_reply(reply: Reply, revision: u64, replayed: bool) -> Result<Response,
     response.headers_mut().insert(header::ETAG, tag(revision)?);
     response.headers_mut().insert("raft-revision", HeaderValue::from(revision));
     Ok(mark(response, replayed))
+}
+
+fn compare_failed(revision: Option<u64>) -> Problem {
+    let found = revision.map_or_else(|| "it is absent".to_owned(), |found| format!("its revision is {found}"));
+    let detail = format!("the key is not as the request demands: {found}");
+    Problem::new(StatusCode::PRECONDITION_FAILED, "compare-failed", detail)
 }
 
 /// Says of an answer whether it was kept from an earlier attempt.

@@ -7,6 +7,7 @@ mod operator;
 mod problem;
 mod sessions;
 mod submit;
+mod unsupported;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +80,7 @@ impl Server {
 pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/kv", get(keys::list))
-        .route("/v1/kv/{key}", get(keys::get).put(keys::put).delete(keys::delete))
+        .route(unsupported::KEY_PATH, get(keys::get).put(keys::put).delete(keys::delete))
         .route("/v1/kv/{key}/incr", post(keys::incr))
         .route("/v1/sessions", post(sessions::open))
         .route("/v1/sessions/{session}", axum::routing::delete(sessions::close))
@@ -92,6 +93,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(operator::health))
         .route("/readyz", get(operator::ready))
         .route("/metrics", get(operator::metrics))
+        .route_layer(axum::middleware::from_fn(unsupported::refuse))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(VALUE_BYTES_MAX))

@@ -26,6 +26,11 @@ impl Problem {
         Problem { status, kind, detail: detail.into(), retry_after: None }
     }
 
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(crate) fn retry_after(self, seconds: u64) -> Problem {
         Problem { retry_after: Some(seconds), ..self }
     }
@@ -44,6 +49,11 @@ impl Problem {
 
     pub(crate) fn method_not_allowed() -> Problem {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "the resource has no such method")
+    }
+
+    /// A header asks for what no call, or not this one, can do.
+    pub(crate) fn not_supported(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::NOT_IMPLEMENTED, "not-supported", detail)
     }
 
     pub(crate) fn too_large(detail: impl Into<String>) -> Problem {
