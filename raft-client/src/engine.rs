@@ -11,7 +11,7 @@ use std::io;
 use std::time::Duration;
 
 use raft_core::client::protocol::Consistency;
-use raft_core::types::{Instant, Millis};
+use raft_core::types::{ClusterId, Instant, Millis};
 use thiserror::Error;
 
 use crate::options::{Options, OptionsError};
@@ -241,6 +241,13 @@ impl Engine {
     pub fn faults(&self) -> impl Iterator<Item = (&str, &LinkFault)> {
         let endpoints = self.dispatch.endpoints().iter().enumerate();
         endpoints.filter_map(|(place, endpoint)| Some((endpoint.as_str(), self.links.fault(place)?)))
+    }
+
+    /// The cluster of this engine: [`Options::cluster`], or else that of the first node that was reached; `None` until
+    /// then.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.links.cluster()
     }
 
     /// A handle that ends [`Engine::poll`] from another thread.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use raft_core::types::ClusterId;
 use thiserror::Error;
 
 /// The most endpoints a client knows: those it was given and those that nodes have named.
@@ -13,6 +14,10 @@ pub struct Options {
     /// Where nodes are reached, each as `host:port`. One is enough to find the leader, as long as
     /// it is up; more are better.
     pub endpoints: Vec<String>,
+    /// The cluster that the endpoints belong to. `None` learns it from the first node that is reached and keeps it. A
+    /// node of another cluster is refused as [`LinkFault::OtherCluster`](crate::LinkFault::OtherCluster), and gets no
+    /// request. Set it where an address may come to belong to another cluster between two starts of the program.
+    pub cluster: Option<ClusterId>,
     /// After how long without an answer a request is sent again. Grows with each attempt.
     pub attempt_timeout: Duration,
     /// How long a connection may take to be established before the next node is tried.
@@ -42,6 +47,7 @@ impl Options {
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Options {
         Options {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
+            cluster: None,
             attempt_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
             back_off: Duration::from_millis(10),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use raft_core::client::protocol::{HEAD_BYTES_MAX, Request, Response};
 use raft_core::types::{ClusterId, Instant, Millis};
 use raft_transport_tcp::client::{ClientConnection, ConnectionError, SendError};
+use raft_transport_tcp::handshake::Refusal;
 use thiserror::Error;
 
 use crate::engine::EngineError;
@@ -47,6 +48,24 @@ pub enum LinkFault {
     /// No request was answered for as long as an attempt may take.
     #[error("the node did not answer in time")]
     Silent,
+    /// A node of another cluster is at the address.
+    #[error(
+        "the node at this address is of cluster {found}, and this client is of cluster {wanted}: check the endpoints"
+    )]
+    OtherCluster {
+        /// The client's cluster: the one in its options, or that of the first node it reached.
+        wanted: ClusterId,
+        /// The node's cluster.
+        found: ClusterId,
+    },
+}
+
+/// Whether a node of cluster `found` is one of the cluster that is wanted, if one is.
+fn check_cluster(wanted: Option<ClusterId>, found: ClusterId) -> Result<(), LinkFault> {
+    match wanted {
+        Some(wanted) if wanted != found => Err(LinkFault::OtherCluster { wanted, found }),
+        _ => Ok(()),
+    }
 }
 
 /// An error with what caused it.
@@ -69,7 +88,7 @@ pub(super) struct Links {
     events: mio::Events,
     waker: Arc<mio::Waker>,
     links: Vec<Link>,
-    /// The cluster, from the first node that was reached on: sessions are of no other.
+    /// The cluster: the one in the options, or else that of the first node that was reached. Never another.
     cluster: Option<ClusterId>,
     frame_bytes_max: usize,
     connect_timeout: Millis,
@@ -123,7 +142,7 @@ impl Links {
             events: mio::Events::with_capacity(64),
             waker: Arc::new(waker),
             links: Vec::new(),
-            cluster: None,
+            cluster: options.cluster,
             frame_bytes_max: options.message_bytes_max.saturating_add(HEAD_BYTES_MAX),
             connect_timeout: millis(options.connect_timeout),
             silence_max: millis(options.attempt_timeout),
@@ -224,8 +243,11 @@ impl Links {
             return self.fail(endpoint, error.into());
         }
         link.full = false;
-        if !was_established && connection.is_established() {
-            self.cluster = connection.node().map(|node| node.cluster);
+        if let Some(node) = connection.node().filter(|_| !was_established) {
+            if let Err(fault) = check_cluster(self.cluster, node.cluster) {
+                return self.fail(endpoint, fault);
+            }
+            self.cluster = Some(node.cluster);
             link.fault = None;
             self.opened.push_back(endpoint);
         }
@@ -237,6 +259,12 @@ impl Links {
 
     /// The connection is at its end, which is told once.
     fn fail(&mut self, endpoint: usize, fault: LinkFault) {
+        let fault = match fault {
+            LinkFault::Connection(ConnectionError::Refused(Refusal::OtherCluster { cluster })) => {
+                check_cluster(self.cluster, cluster).err().unwrap_or(fault)
+            }
+            fault => fault,
+        };
         let Some(link) = self.links.get_mut(endpoint) else { return };
         (link.connection, link.outstanding, link.full) = (None, 0, false);
         link.fault = Some(fault);
@@ -309,6 +337,11 @@ impl Links {
             link.down = false;
         }
         Some(endpoint)
+    }
+
+    /// The cluster of all connections, once it is known.
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
     }
 
     /// Why there is no connection to an endpoint, if one was tried.

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use raft_client::{
-    CommandError, Completion, Engine, NotExecuted, Options, OptionsError, Reason, Retry, SubmitError, Ticket,
+    CommandError, Completion, Engine, LinkFault, NotExecuted, Options, OptionsError, Reason, Retry, SubmitError, Ticket,
 };
 use raft_core::client::pace::Jitter;
+use raft_core::client::protocol::Request;
+use raft_core::types::ClusterId;
 
-use crate::support::{Service, Turn, is_command};
+use crate::support::{CLUSTER, Service, Turn, is_command};
 
 /// Polls until `count` requests are completed.
 fn complete(engine: &mut Engine, count: usize) -> Vec<(Ticket, Completion)> {
@@ -211,4 +213,42 @@ fn a_node_that_cannot_tell_is_left_for_another_one() {
         assert_eq!(answer(&completed[0].1), b"x");
         service.assert_none_twice();
     }
+}
+
+/// Asks a service of cluster 6 through an engine, and then one of [`CLUSTER`]; returns what became of the two requests.
+fn ask_two_clusters(cluster: Option<ClusterId>) -> (Engine, String, [Completion; 2]) {
+    let asked = |_: usize, request: &Request<'_>| {
+        assert!(!is_command(request), "a node of another cluster gets no command");
+        Turn::Serve
+    };
+    let (other, service) = (Service::of(ClusterId(6), 1, asked), Service::start(1, |_, _| Turn::Serve));
+    let endpoint = other.address(0);
+    let options = Options { cluster, ..service.options(&[0]) };
+    let mut engine = Engine::new(&options).unwrap();
+    let deadline = Some(Duration::from_millis(300));
+    let completions = [endpoint.clone(), service.address(0)].map(|endpoint| {
+        engine.status(&endpoint, deadline).unwrap();
+        complete(&mut engine, 1).remove(0).1
+    });
+    (engine, endpoint, completions)
+}
+
+#[test]
+fn a_node_of_another_cluster_than_the_one_given_is_refused_and_named() {
+    let (engine, endpoint, completions) = ask_two_clusters(Some(CLUSTER));
+    assert!(matches!(completions, [Completion::Status(Err(_)), Completion::Status(Ok(_))]), "{completions:?}");
+    let fault = engine.faults().find(|(of, _)| *of == endpoint).unwrap().1;
+    let LinkFault::OtherCluster { wanted, found } = fault else { panic!("{fault}") };
+    assert_eq!((*wanted, *found), (CLUSTER, ClusterId(6)));
+    assert_eq!(engine.cluster(), Some(CLUSTER));
+}
+
+#[test]
+fn the_cluster_of_the_first_node_is_kept() {
+    let (engine, endpoint, completions) = ask_two_clusters(None);
+    assert!(matches!(completions, [Completion::Status(Ok(_)), Completion::Status(Err(_))]), "{completions:?}");
+    assert_eq!(engine.cluster(), Some(ClusterId(6)));
+    let (refused, fault) = engine.faults().next().unwrap();
+    assert_ne!(refused, endpoint);
+    assert!(matches!(fault, LinkFault::OtherCluster { .. }), "{fault}");
 }

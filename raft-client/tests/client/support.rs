@@ -15,7 +15,7 @@ use raft_core::session::operation::{Operation, Outcome};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, Millis, NodeId, SessionId, Term};
 use raft_core::wire::Bytes;
 use raft_transport_tcp::frame::{Frame, FrameKind, header};
-use raft_transport_tcp::handshake::{Hello, Identity};
+use raft_transport_tcp::handshake::{Hello, Identity, ProcessId, Welcome};
 
 /// What a node does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +68,21 @@ pub(crate) struct Service {
     connections: Vec<Arc<Mutex<Vec<TcpStream>>>>,
 }
 
+/// The cluster of the service.
+pub(crate) const CLUSTER: ClusterId = ClusterId(5);
+
 impl Service {
     /// A service of that many nodes, of which node 0 leads.
     pub(crate) fn start(nodes: usize, script: impl FnMut(usize, &Request<'_>) -> Turn + Send + 'static) -> Service {
+        Service::of(CLUSTER, nodes, script)
+    }
+
+    /// A service whose nodes say that they are of `cluster`, without looking at what the client says.
+    pub(crate) fn of(
+        cluster: ClusterId,
+        nodes: usize,
+        script: impl FnMut(usize, &Request<'_>) -> Turn + Send + 'static,
+    ) -> Service {
         let listeners: Vec<TcpListener> = (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses = listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
         let state = Arc::new(Mutex::new(State {
@@ -94,7 +106,7 @@ impl Service {
                     let (stream, state) = (stream.unwrap(), Arc::clone(&state));
                     streams.lock().unwrap().push(stream.try_clone().unwrap());
                     // It ends with its connection.
-                    thread::spawn(move || serve(node, stream, &state));
+                    thread::spawn(move || serve(identity(cluster, node), stream, &state));
                 }
             });
         }
@@ -138,16 +150,17 @@ impl Service {
     }
 }
 
-fn serve(node: usize, mut stream: TcpStream, state: &Mutex<State>) {
+fn serve(own: Identity, mut stream: TcpStream, state: &Mutex<State>) {
+    let node = own.node.get() as usize - 1;
     stream.set_nodelay(true).unwrap();
     let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
-    let own = identity(node);
     loop {
         while let Some(frame) = Frame::decode(&bytes, 1 << 20).unwrap() {
             let end = frame.bytes();
             let answered = match frame.kind {
                 FrameKind::Hello => {
-                    let welcome = Hello::decode(frame.body).unwrap().answer(&own, |_| false).unwrap();
+                    assert!(Hello::decode(frame.body).is_ok());
+                    let welcome = Welcome::of(ProcessId::UNTOLD, &own);
                     let mut buffer = [0; 256];
                     let body = postcard::to_slice(&welcome, &mut buffer).unwrap();
                     write(&mut stream, FrameKind::Welcome, body)
@@ -175,9 +188,9 @@ fn write(stream: &mut TcpStream, kind: FrameKind, body: &[u8]) -> bool {
     stream.write_all(&[&header(kind, body).unwrap()[..], body].concat()).is_ok()
 }
 
-fn identity(node: usize) -> Identity {
+fn identity(cluster: ClusterId, node: usize) -> Identity {
     let node = NodeId::new(node as u64 + 1).unwrap();
-    Identity { cluster: ClusterId(5), node, incarnation: Incarnation(1), configuration: 1 }
+    Identity { cluster, node, incarnation: Incarnation(1), configuration: 1 }
 }
 
 /// Gives whether the connection goes on.
