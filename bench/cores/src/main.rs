@@ -21,7 +21,7 @@ use crate::work::Work;
 #[global_allocator]
 static HEAP: heap::Counting = heap::Counting;
 
-const USAGE: &str = "usage: bench/cores.sh [--seconds S] [--rounds R] [--entry-bytes B,…] [--in-flight N,…] [--only NAME,…] [--smoke]
+const USAGE: &str = "usage: bench/cores.sh [--seconds S] [--rounds R] [--entry-bytes B,…] [--in-flight N,…] [--only NAME,…] [--smoke] [--entries E]
 
 Compares raft-core with noraft, raft-rs and openraft: three replicas in one thread, logs in memory that hold the
 payloads, an entry counted when all three have applied it. Prints, for each size of entry and number of proposals in
@@ -34,6 +34,8 @@ flight: entries per second, nanoseconds and heap allocations per entry, and each
   --only NAME,…      of raft-core, raft-core-encoded, noraft, noraft-checked, raft-rs, raft-rs-shared, openraft, openraft-shared
                      (default: all)
   --smoke            a quick look whether everything works: one round of 5 ms each; its figures mean nothing
+  --entries E        measures nothing: each system does E entries at each point and stops, for a program that counts
+                     instructions (see bench/instructions.sh); E is rounded up to whole turns
 
 It fails if raft-core allocates anything at all while it is measured.
 
@@ -50,6 +52,8 @@ const STACK_BYTES: usize = 1 << 30;
 
 struct Options {
     plan: Plan,
+    /// Instead of measuring: the entries that each system does at each point.
+    entries: Option<u64>,
     entry_bytes: Vec<usize>,
     in_flight: Vec<usize>,
     systems: Vec<System>,
@@ -85,10 +89,17 @@ fn main() -> ExitCode {
 /// Measures, and gives whether raft-core got along without the heap.
 fn run(options: &Options) -> bool {
     let mut kept = true;
-    report::head(options.plan);
+    if options.entries.is_none() {
+        report::head(options.plan);
+    }
     for &entry_bytes in &options.entry_bytes {
         for &in_flight in &options.in_flight {
             let work = Work { entry_bytes, in_flight };
+            if let Some(entries) = options.entries {
+                let turns = entries.div_ceil(in_flight as u64);
+                options.systems.iter().for_each(|system| system.start(work).run(turns));
+                continue;
+            }
             let figures = measure::point(work, &options.systems, options.plan);
             report::point(work, &figures);
             kept &= !figures.iter().any(Figures::broke_its_word);
@@ -102,6 +113,7 @@ fn parse() -> Result<Option<Options>, lexopt::Error> {
 
     let mut options = Options {
         plan: Plan { measured: Duration::from_secs(1), rounds: 21 },
+        entries: None,
         entry_bytes: ENTRY_BYTES.to_vec(),
         in_flight: IN_FLIGHT.to_vec(),
         systems: System::ALL.to_vec(),
@@ -114,6 +126,7 @@ fn parse() -> Result<Option<Options>, lexopt::Error> {
                 options.plan.measured = Duration::try_from_secs_f64(seconds).map_err(|_| "--seconds is above 0")?;
             }
             Long("rounds") => options.plan.rounds = arguments.value()?.parse()?,
+            Long("entries") => options.entries = Some(arguments.value()?.parse()?),
             Long("entry-bytes") => options.entry_bytes = numbers(&arguments.value()?.string()?, &ENTRY_BYTES)?,
             Long("in-flight") => options.in_flight = numbers(&arguments.value()?.string()?, &IN_FLIGHT)?,
             Long("only") => options.systems = systems(&arguments.value()?.string()?)?,
