@@ -216,7 +216,11 @@ fn exchange(endpoint: &str, body: RequestBody<'_>, end: Instant) -> Result<Done,
     connection.flush().map_err(|error| lost(error.into()))?;
     loop {
         if let Some(response) = connection.response().map_err(|error| lost(error.into()))? {
-            return Ok(done(&response));
+            // Nothing else was asked on this connection; what answers no question of ours is not an answer.
+            if response.id == request.id {
+                return Ok(done(&response));
+            }
+            continue;
         }
         wait(&mut poll, &mut events, &mut connection, end).map_err(lost)?;
     }

@@ -58,13 +58,13 @@ pub(crate) enum Told {
 }
 
 /// A request under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Sent {
     node: usize,
     owner: Owner,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Owner {
     Session {
         nonce: Nonce,
@@ -196,12 +196,12 @@ impl Client {
         }
         while let Some(outgoing) = self.session.as_mut().and_then(|session| session.transmit(now)) {
             let empty = Vec::new();
-            let command = match outgoing.token.what {
+            let command = match outgoing.token.what() {
                 What::Command(sequence) => self.commands.get(&sequence.0).map_or(&empty, |(_, bytes)| bytes),
                 _ => &empty,
             };
             let id = RequestId(self.next_request);
-            let frame = request_frame(&outgoing.request(id, self.load.forward, command));
+            let frame = request_frame(&outgoing.operation.request(id, self.load.forward, command));
             let owner = Owner::Session { nonce: self.nonce, token: outgoing.token };
             self.send(now, owner, frame);
         }
@@ -252,6 +252,12 @@ impl Client {
     fn send(&mut self, now: Instant, owner: Owner, frame: Vec<u8>) {
         let node = self.route.target();
         self.silent_since.entry(node).or_insert(now);
+        let once = match owner {
+            Owner::Session { .. } => false,
+            Owner::Single { operation, .. } => {
+                self.singles.get(&operation).is_some_and(|single| matches!(single.errand, Errand::Plain(_)))
+            }
+        };
         self.sent.insert(self.next_request, Sent { node, owner });
         self.next_request += 1;
         if self.sent.len() > 4 * WINDOW {
@@ -259,12 +265,6 @@ impl Client {
             self.sent.pop_first();
         }
         let to = *self.nodes.get(node).expect("the route leads over the nodes that are known");
-        let once = match owner {
-            Owner::Session { .. } => false,
-            Owner::Single { operation, .. } => {
-                self.singles.get(&operation).is_some_and(|single| matches!(single.errand, Errand::Plain(_)))
-            }
-        };
         self.told.push(Told::Sent { to, frame, once });
     }
 
@@ -287,7 +287,7 @@ impl Client {
     }
 
     fn session_responded(&mut self, now: Instant, nonce: Nonce, token: Token, body: &ResponseBody<'_>) {
-        if let (What::Command(sequence), Some(answer)) = (token.what, answer_in(body)) {
+        if let (What::Command(sequence), Some(answer)) = (token.what(), answer_in(body)) {
             self.told.push(Told::Heard { nonce, sequence, answer });
         }
         if nonce != self.nonce {

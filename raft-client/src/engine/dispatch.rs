@@ -85,14 +85,16 @@ enum Kind {
 }
 
 /// A request on the wire.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Sent {
     endpoint: usize,
     owner: Owner,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Which attempt a request on the wire is. Its answer goes to that attempt and to no other.
+#[derive(Debug)]
 enum Owner {
+    /// Of the session that stood there when it was sent; the token knows which one that was.
     Session(Place, Token),
     Request(Place, u32),
     /// The engine's own question for the members.
@@ -226,7 +228,8 @@ impl Dispatch {
     /// Asks a node that was just reached who the members are: those that were given may all be
     /// replaced by others in time.
     pub(super) fn ask_members(&mut self, now: Instant, endpoint: usize, links: &mut Links) {
-        self.transmit(now, endpoint, Owner::Members, links, |_, id| {
+        // If it is not taken, the node is asked when it is reached the next time.
+        let _ = self.transmit(now, endpoint, Owner::Members, links, |_, id| {
             Some(Request { id: id.into(), forward: false, body: RequestBody::Members })
         });
     }
@@ -291,7 +294,7 @@ impl Dispatch {
         links.open(now, endpoint, address)
     }
 
-    /// Puts a request on the link, which has room for it.
+    /// Puts a request on the link. Returns its owner if the link did not take it.
     fn transmit(
         &mut self,
         now: Instant,
@@ -299,15 +302,15 @@ impl Dispatch {
         owner: Owner,
         links: &mut Links,
         request: impl FnOnce(&Dispatch, Place) -> Option<Request<'_>>,
-    ) -> bool {
+    ) -> Result<(), Owner> {
+        let counts = !matches!(owner, Owner::Members);
         let place = self.sent.insert(Sent { endpoint, owner });
-        let sent = request(self, place).is_some_and(|request| links.send(now, endpoint, &request));
-        if sent {
-            self.stats.sent += u64::from(!matches!(owner, Owner::Members));
-        } else {
-            self.sent.remove(place);
+        if request(self, place).is_some_and(|request| links.send(now, endpoint, &request)) {
+            self.stats.sent += u64::from(counts);
+            return Ok(());
         }
-        sent
+        let sent = self.sent.remove(place).expect("it was put there just now");
+        Err(sent.owner)
     }
 
     /// Tells the program the end of a request.

@@ -1,5 +1,6 @@
 //! Values at small numbers that are used again, so that finding one needs no hash; with a
-//! generation, so that an old number finds nothing.
+//! generation, so that an old number finds nothing: no two values ever have the same place, for one
+//! whose generations are used up is not used again.
 
 use raft_core::client::protocol::RequestId;
 
@@ -35,7 +36,12 @@ impl From<RequestId> for Place {
 pub(super) struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    /// How many slots are not used again.
+    retired: usize,
 }
+
+/// A slot of this generation is not used again.
+const GENERATIONS_MAX: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Slot<T> {
@@ -45,12 +51,12 @@ struct Slot<T> {
 
 impl<T> Slab<T> {
     pub(super) fn new() -> Slab<T> {
-        Slab { slots: Vec::new(), free: Vec::new() }
+        Slab { slots: Vec::new(), free: Vec::new(), retired: 0 }
     }
 
     /// How many places are in use.
     pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.len() - self.free.len() - self.retired
     }
 
     pub(super) fn insert(&mut self, value: T) -> Place {
@@ -85,14 +91,20 @@ impl<T> Slab<T> {
     pub(super) fn take(&mut self, place: Place) -> Option<T> {
         self.get(place)?;
         let slot = self.slots.get_mut(place.index())?;
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.value.take()
+        let value = slot.value.take();
+        slot.generation = slot.generation.saturating_add(1);
+        value
     }
 
     /// Gives back the place of a value that was taken. Once only.
     pub(super) fn release(&mut self, place: Place) {
         debug_assert!(!self.free.contains(&place.index), "a place is given back once");
-        self.free.push(place.index);
+        let slot = self.slots.get(place.index());
+        if slot.is_some_and(|slot| slot.generation < GENERATIONS_MAX) {
+            self.free.push(place.index);
+        } else {
+            self.retired += 1;
+        }
     }
 
     /// The full place of the value that stands at a small number now.
@@ -132,5 +144,17 @@ mod tests {
         slab.remove(Place { generation: 0, index: 2 });
         assert_eq!(slab.places().collect::<Vec<_>>(), [c, b]);
         assert_eq!(Place::from(RequestId::from(c)), c);
+    }
+
+    #[test]
+    fn a_place_whose_generations_are_used_up_is_not_used_again() {
+        let mut slab = Slab::new();
+        let first = slab.insert('a');
+        slab.slots[0].generation = GENERATIONS_MAX - 1;
+        let last = Place { generation: GENERATIONS_MAX - 1, ..first };
+        assert_eq!(slab.remove(last), Some('a'));
+        assert_eq!((slab.len(), slab.get(first), slab.get(last)), (0, None, None));
+        let next = slab.insert('b');
+        assert_eq!((next.index(), slab.len()), (1, 1));
     }
 }

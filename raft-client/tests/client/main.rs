@@ -5,5 +5,6 @@
 mod awaitable;
 mod blocking;
 mod engine;
+mod late;
 mod operator;
 mod support;

@@ -22,6 +22,12 @@ use raft_transport_tcp::handshake::{Hello, Identity, ProcessId, Welcome};
 pub(crate) enum Turn {
     /// Serves it, if it leads; else names the leader.
     Serve,
+    /// Serves it, and keeps the answer back.
+    Hold,
+    /// Keeps back what the session layer says.
+    HoldAnswer(Refusal),
+    /// Sends what was kept back, and then serves it.
+    Release,
     /// Serves it and says nothing.
     ServeAndLose,
     /// Serves it and closes the connection.
@@ -53,6 +59,8 @@ pub(crate) struct State {
     pub(crate) executed: HashMap<Vec<u8>, u32>,
     /// Sessions that were closed by their clients.
     pub(crate) closed: HashSet<u64>,
+    /// Responses that are kept back.
+    held: Vec<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -95,6 +103,7 @@ impl Service {
             window: 64,
             executed: HashMap::new(),
             closed: HashSet::new(),
+            held: Vec::new(),
         }));
         let mut connections = Vec::new();
         for (node, listener) in listeners.into_iter().enumerate() {
@@ -213,7 +222,7 @@ fn answer(node: usize, request: &Request<'_>, state: &mut State, stream: &mut Tc
         Turn::Close => return false,
         Turn::Unknown => ResponseBody::Unknown,
         Turn::Refuse(reason) => ResponseBody::NotExecuted { reason, leader_address: "" },
-        Turn::Answer(refusal) => ResponseBody::Outcome(Outcome::Refused(refusal)),
+        Turn::Answer(refusal) | Turn::HoldAnswer(refusal) => ResponseBody::Outcome(Outcome::Refused(refusal)),
         _ if !leads => ResponseBody::NotExecuted { reason: not_leader, leader_address: &address },
         _ => state.execute(request, &mut kept),
     };
@@ -225,6 +234,18 @@ fn answer(node: usize, request: &Request<'_>, state: &mut State, stream: &mut Tc
     let response = Response { id: request.id, body };
     let mut buffer = vec![0; response.bytes_max()];
     let length = response.encode(&mut buffer).unwrap();
+    match turn {
+        Turn::Hold | Turn::HoldAnswer(_) => {
+            state.held.push(buffer[..length].to_vec());
+            return true;
+        }
+        Turn::Release => {
+            for held in state.held.drain(..) {
+                write(stream, FrameKind::Response, &held);
+            }
+        }
+        _ => {}
+    }
     write(stream, FrameKind::Response, &buffer[..length])
 }
 

@@ -12,8 +12,10 @@ use crate::types::Instant;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempts {
     phase: Phase,
-    /// How many were made.
+    /// The number of the last one that was made; as `before`, if none was.
     number: u32,
+    /// The number of the last attempt that was made for an earlier request of the same name.
+    before: u32,
     /// Whether an earlier attempt ended with neither an answer nor a definite refusal.
     tainted: bool,
     /// When the request is given up.
@@ -32,7 +34,32 @@ impl Attempts {
     /// A request that is to be sent at `at` and given up at `deadline`.
     #[must_use]
     pub fn new(at: Instant, deadline: Instant) -> Attempts {
-        Attempts { phase: Phase::Due(at), number: 0, tainted: false, deadline }
+        Attempts { phase: Phase::Due(at), number: 0, before: 0, tainted: false, deadline }
+    }
+
+    /// The same, with attempts that are numbered after `number`: for a request that follows another
+    /// one of the same name, so that an answer to an attempt of that one is not taken for its own.
+    #[must_use]
+    pub fn numbered_after(self, number: u32) -> Attempts {
+        assert!(self.number == self.before, "numbers are chosen before the first attempt");
+        Attempts { number, before: number, ..self }
+    }
+
+    /// The number of the last attempt.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether attempt `number` was made for this request, whatever became of it.
+    #[must_use]
+    pub fn was_made(&self, number: u32) -> bool {
+        number > self.before && number <= self.number
+    }
+
+    /// How many attempts were made.
+    fn made(&self) -> u32 {
+        self.number - self.before
     }
 
     /// Whether it is to be sent now.
@@ -80,12 +107,12 @@ impl Attempts {
         next.min(self.deadline)
     }
 
-    /// An attempt is made now; gives its number.
+    /// An attempt is made now; returns its number.
     pub fn send(&mut self, now: Instant, pace: &Pace, jitter: &mut Jitter) -> u32 {
         assert!(!self.is_sent(), "an attempt is under way already");
         // A number that came round again could be taken for an old one; no request lives so long.
         self.number = self.number.saturating_add(1);
-        self.phase = Phase::Sent { at: now, until: now.after(pace.timeout(self.number, jitter)) };
+        self.phase = Phase::Sent { at: now, until: now.after(pace.timeout(self.made(), jitter)) };
         self.number
     }
 
@@ -109,7 +136,7 @@ impl Attempts {
     /// When to try again after a refusal that asks for a pause.
     #[must_use]
     pub fn after_pause(&self, now: Instant, pace: &Pace, jitter: &mut Jitter) -> Instant {
-        now.after(pace.pause(self.number, jitter))
+        now.after(pace.pause(self.made(), jitter))
     }
 }
 
@@ -175,6 +202,17 @@ mod tests {
         let mut attempts = Attempts::new(Instant(0), Instant::NEVER);
         attempts.lost(Instant(1));
         assert!(!attempts.may_have_been_proposed());
+    }
+
+    #[test]
+    fn only_attempts_of_its_own_were_made_and_their_patience_begins_with_the_first() {
+        let (pace, mut jitter) = (Pace::default(), Jitter::new(1));
+        let mut attempts = Attempts::new(Instant(0), Instant::NEVER).numbered_after(7);
+        assert!(!attempts.was_made(7) && !attempts.was_made(8));
+        assert_eq!(attempts.send(Instant(0), &pace, &mut jitter), 8);
+        assert_eq!((attempts.was_made(7), attempts.was_made(8), attempts.was_made(9)), (false, true, false));
+        assert!(attempts.wake(Instant(0)) <= Instant(1250), "it waits as a first attempt does");
+        assert_eq!((attempts.sent_at(1), attempts.sent_at(8)), (None, Some(Instant(0))));
     }
 
     #[test]

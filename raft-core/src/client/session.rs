@@ -26,7 +26,7 @@ use crate::client::pace::{Jitter, Pace};
 use crate::types::{Instant, Millis, Nonce, Sequence, SessionId};
 
 pub use outcome::{Completion, Reason, SessionEnd, SubmitError};
-pub use request::{Outgoing, Token, What};
+pub use request::{Outgoing, SessionOperation, Token, What};
 use window::Window;
 
 /// A session with at most `WINDOW` commands in flight, or fewer if the cluster allows fewer.
@@ -70,6 +70,8 @@ struct Lease {
     /// When the last operation that was answered was sent.
     renewed: Instant,
     keep_alive: Option<Attempts>,
+    /// The number of the attempt by which it was kept alive last: the next keep-alive counts on from it.
+    keep_alive_number: u32,
     close: Option<Attempts>,
 }
 
@@ -178,7 +180,7 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
 
     /// The next thing to send now. Called after [`ClientSession::poll`], while the program can send
     /// and until it gives `None`. What it gives counts as sent, unless the program reports
-    /// [`ClientSession::refuse_to_send`].
+    /// [`ClientSession::refuse_to_send`]. Keep its token until the attempt has come to its end.
     pub fn transmit(&mut self, now: Instant) -> Option<Outgoing> {
         let outgoing = match &self.phase {
             Phase::New | Phase::Over(_) => None,

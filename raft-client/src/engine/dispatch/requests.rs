@@ -152,8 +152,10 @@ impl Dispatch {
             };
             Some(Request { id: id.into(), forward, body })
         });
-        self.stats.retries += u64::from(sent && attempt > 1);
-        if !sent && let Some(request) = self.submitted.get_mut(place) {
+        self.stats.retries += u64::from(sent.is_ok() && attempt > 1);
+        if sent.is_err()
+            && let Some(request) = self.submitted.get_mut(place)
+        {
             let at = request.attempts.after_pause(now, &self.pace, &mut self.jitter);
             request.attempts.refused(at);
             self.timers.arm(Timer::Request(place.index()), at);

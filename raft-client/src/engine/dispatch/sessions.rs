@@ -2,7 +2,7 @@
 
 use raft_core::client::attempts::Attempts;
 use raft_core::client::protocol::ResponseBody;
-use raft_core::client::session::{self as core, ClientSession, SessionEnd, Token, What};
+use raft_core::client::session::{self as core, ClientSession, Outgoing, SessionEnd, Token, What};
 use raft_core::types::{Instant, Sequence};
 
 use crate::engine::dispatch::{Dispatch, Kind, Owner, Submitted, Work};
@@ -201,19 +201,20 @@ impl Dispatch {
     fn send_of_session(&mut self, now: Instant, place: Place, endpoint: usize, links: &mut Links) -> bool {
         let Some(session) = self.sessions.get_mut(place) else { return false };
         let Some(outgoing) = session.core.as_mut().and_then(|core| core.transmit(now)) else { return false };
-        let token = outgoing.token;
-        let command = match token.what {
+        let (what, attempt) = (outgoing.token.what(), outgoing.token.attempt());
+        let command = match what {
             What::Command(sequence) => *session.command(sequence),
             What::Open | What::KeepAlive | What::Close => None,
         };
         let forward = self.forward;
+        let Outgoing { token, operation } = outgoing;
         let sent = self.transmit(now, endpoint, Owner::Session(place, token), links, |this, id| {
             let bytes = command.and_then(|command| this.submitted.get(command)).map_or(&[][..], |it| &it.bytes);
-            Some(outgoing.request(id.into(), forward, bytes))
+            Some(operation.request(id.into(), forward, bytes))
         });
-        self.stats.retries += u64::from(sent && token.attempt > 1);
-        if !sent {
-            let pause = self.pace.pause(token.attempt, &mut self.jitter);
+        self.stats.retries += u64::from(sent.is_ok() && attempt > 1);
+        if let Err(Owner::Session(_, token)) = sent {
+            let pause = self.pace.pause(attempt, &mut self.jitter);
             let later = if links.is_full(endpoint) { now } else { now.after(pause) };
             if let Some(core) = self.sessions.get_mut(place).and_then(|session| session.core.as_mut()) {
                 core.refuse_to_send(now, token, later);

@@ -8,36 +8,40 @@ use crate::session::operation::{Outcome, Refusal};
 use crate::types::{Instant, Millis, Sequence};
 
 impl<const WINDOW: usize> ClientSession<WINDOW> {
-    /// Takes in the response to what was sent under `token`. Gives the command that came to its
-    /// end by it, if one did. Responses that come late or twice do no harm.
+    /// Takes in the response to the attempt `token`. Returns the command that came to its end by it,
+    /// if one did. A response that comes late does no harm, nor does one to an attempt of another
+    /// session.
     pub fn respond<'a>(
         &mut self,
         now: Instant,
         token: Token,
         body: &ResponseBody<'a>,
     ) -> Option<(Sequence, Completion<'a>)> {
-        let completion = match token.what {
-            What::Command(sequence) => self.command_responded(now, sequence, token, body),
-            What::Open => self.open_responded(now, token, body),
-            What::KeepAlive => self.keep_alive_responded(now, token, body),
-            What::Close => self.close_responded(now, token, body),
+        if !token.is_of(self.nonce) {
+            return None;
+        }
+        let completion = match token.what() {
+            What::Command(sequence) => self.command_responded(now, sequence, &token, body),
+            What::Open => self.open_responded(now, &token, body),
+            What::KeepAlive => self.keep_alive_responded(now, &token, body),
+            What::Close => self.close_responded(now, &token, body),
         };
         self.check();
         completion
     }
 
-    /// What was sent under `token` will get no response any more: its connection was lost. It may
+    /// The attempt `token` will get no response any more: its connection was lost. It may
     /// have been proposed nevertheless.
     pub fn lost(&mut self, now: Instant, token: Token) {
-        self.again(now, token, |attempts, _, _| {
+        self.again(now, &token, |attempts, _, _| {
             attempts.lost(now);
             now
         });
     }
 
-    /// What was to be sent under `token` was not sent at all; it is due again at `at`.
+    /// The attempt `token` was not sent at all; its operation is due again at `at`.
     pub fn refuse_to_send(&mut self, now: Instant, token: Token, at: Instant) {
-        self.again(now, token, |attempts, _, _| {
+        self.again(now, &token, |attempts, _, _| {
             attempts.refused(at);
             at
         });
@@ -63,17 +67,25 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
 
     /// Changes the attempts of what `token` stands for, if that attempt is the one under way, so
     /// that the next one is due at the moment `change` gives.
-    fn again(&mut self, now: Instant, token: Token, change: impl FnOnce(&mut Attempts, &Pace, &mut Jitter) -> Instant) {
-        let attempts = match (token.what, &mut self.phase) {
+    fn again(
+        &mut self,
+        now: Instant,
+        token: &Token,
+        change: impl FnOnce(&mut Attempts, &Pace, &mut Jitter) -> Instant,
+    ) {
+        if !token.is_of(self.nonce) {
+            return;
+        }
+        let attempts = match (token.what(), &mut self.phase) {
             (What::Command(sequence), _) => self.commands.get_mut(sequence),
             (What::Open, Phase::Opening(opening)) => Some(opening),
             (What::KeepAlive, Phase::Open(lease)) => lease.keep_alive.as_mut(),
             (What::Close, Phase::Open(lease)) => lease.close.as_mut(),
             _ => None,
         };
-        let Some(attempts) = attempts.filter(|attempts| attempts.sent_at(token.attempt).is_some()) else { return };
+        let Some(attempts) = attempts.filter(|attempts| attempts.sent_at(token.attempt()).is_some()) else { return };
         let at = change(attempts, &self.pace, &mut self.jitter);
-        if let What::Command(sequence) = token.what {
+        if let What::Command(sequence) = token.what() {
             self.search_from(sequence);
         }
         // What is due now is found by the poll that follows each input.
@@ -83,7 +95,7 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
     }
 
     /// What a response that does not settle the attempt under way means for the next one.
-    fn try_again(&mut self, now: Instant, token: Token, body: &ResponseBody<'_>) {
+    fn try_again(&mut self, now: Instant, token: &Token, body: &ResponseBody<'_>) {
         self.again(now, token, |attempts, pace, jitter| {
             let at = match *body {
                 ResponseBody::NotExecuted { reason, .. } if Remedy::of(reason) == Remedy::Elsewhere => now,
@@ -106,10 +118,14 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
         &mut self,
         now: Instant,
         sequence: Sequence,
-        token: Token,
+        token: &Token,
         body: &ResponseBody<'a>,
     ) -> Option<(Sequence, Completion<'a>)> {
-        let sent_at = self.commands.get_mut(sequence)?.sent_at(token.attempt);
+        let attempts = self.commands.get_mut(sequence)?;
+        if !attempts.was_made(token.attempt()) {
+            return None;
+        }
+        let sent_at = attempts.sent_at(token.attempt());
         let (index, answer, replayed) = match *body {
             ResponseBody::Outcome(Outcome::Answered { index, answer, replayed }) => (index, Some(answer.0), replayed),
             ResponseBody::Outcome(Outcome::Executed { index, replayed }) => (index, None, replayed),
@@ -126,7 +142,7 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
         &mut self,
         now: Instant,
         sequence: Sequence,
-        token: Token,
+        token: &Token,
         body: &ResponseBody<'_>,
     ) -> Option<(Sequence, Completion<'static>)> {
         if let ResponseBody::Outcome(Outcome::Refused(Refusal::SessionExpired)) = *body {
@@ -134,7 +150,7 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
         }
         let attempts = self.commands.get_mut(sequence)?;
         // Of an attempt before the one under way, a refusal tells nothing.
-        attempts.sent_at(token.attempt)?;
+        attempts.sent_at(token.attempt())?;
         let Some(reason) = for_good(body) else {
             self.try_again(now, token, body);
             return None;
@@ -146,16 +162,24 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
     fn open_responded<'a>(
         &mut self,
         now: Instant,
-        token: Token,
+        token: &Token,
         body: &ResponseBody<'_>,
     ) -> Option<(Sequence, Completion<'a>)> {
         let Phase::Opening(opening) = &self.phase else { return None };
-        let sent_at = opening.sent_at(token.attempt)?;
+        let sent_at = opening.sent_at(token.attempt())?;
         match *body {
             ResponseBody::Outcome(Outcome::Opened { session, again, ttl, window }) => {
                 // Opened by an earlier attempt, it may have lived for a while: it is renewed at once.
                 let keep_alive = again.then(|| Attempts::new(now, Instant::NEVER));
-                let lease = Lease { session, window: window.max(1), ttl, renewed: sent_at, keep_alive, close: None };
+                let lease = Lease {
+                    session,
+                    window: window.max(1),
+                    ttl,
+                    renewed: sent_at,
+                    keep_alive,
+                    keep_alive_number: 0,
+                    close: None,
+                };
                 self.wake_by(lease.keep_alive_at().min(lease.ends_at()));
                 self.phase = Phase::Open(lease);
                 self.cursor = self.commands.acknowledge();
@@ -171,15 +195,16 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
     fn keep_alive_responded<'a>(
         &mut self,
         now: Instant,
-        token: Token,
+        token: &Token,
         body: &ResponseBody<'_>,
     ) -> Option<(Sequence, Completion<'a>)> {
         let Phase::Open(lease) = &mut self.phase else { return None };
-        let sent_at = lease.keep_alive.as_ref()?.sent_at(token.attempt)?;
+        let sent_at = lease.keep_alive.as_ref()?.sent_at(token.attempt())?;
         match *body {
             ResponseBody::Outcome(Outcome::KeptAlive) => {
                 lease.renew(sent_at);
                 lease.keep_alive = None;
+                lease.keep_alive_number = token.attempt();
                 let wake = lease.keep_alive_at();
                 self.wake_by(wake);
             }
@@ -195,11 +220,11 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
     fn close_responded<'a>(
         &mut self,
         now: Instant,
-        token: Token,
+        token: &Token,
         body: &ResponseBody<'_>,
     ) -> Option<(Sequence, Completion<'a>)> {
         let Phase::Open(lease) = &self.phase else { return None };
-        lease.close.as_ref()?.sent_at(token.attempt)?;
+        lease.close.as_ref()?.sent_at(token.attempt())?;
         match *body {
             ResponseBody::Outcome(Outcome::Closed | Outcome::Refused(_)) => self.end(SessionEnd::Closed),
             ResponseBody::NotExecuted { reason, .. } if Remedy::of(reason) == Remedy::GiveUp => {

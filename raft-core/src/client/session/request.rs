@@ -1,5 +1,7 @@
 //! What a session sends, and how the response to it is known.
 
+use core::fmt;
+
 use crate::client::attempts::Attempts;
 use crate::client::protocol::{Request, RequestBody, RequestId};
 use crate::client::session::{ClientSession, Lease, Phase};
@@ -8,22 +10,66 @@ use crate::types::{Instant, Nonce, Sequence};
 use crate::wire::Bytes;
 
 /// An operation of a session that is to be sent now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// What it is, to be given back with its response.
+    /// The attempt, to be handed back when its end is known.
     pub token: Token,
+    /// What is asked in it.
+    pub operation: SessionOperation,
+}
+
+/// What a session asks of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOperation {
     secret: Option<Nonce>,
-    /// The operation, without the command's bytes.
+    /// Without the command's bytes.
     operation: Operation<'static>,
 }
 
-/// One attempt to have one operation of a session done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// One attempt that was sent, of one operation of one session.
+///
+/// Only [`ClientSession::transmit`] makes one, and it cannot be copied: its end is reported once, by
+/// [`ClientSession::respond`], [`ClientSession::lost`] or [`ClientSession::refuse_to_send`]. A session
+/// ignores the tokens of every other session, so that a late answer may be handed to whichever
+/// session stands where the one that asked stood before.
+#[derive(PartialEq, Eq)]
 pub struct Token {
+    /// The secret of the session, which no other session has.
+    nonce: Nonce,
+    what: What,
+    attempt: u32,
+}
+
+impl Token {
+    pub(super) fn new(nonce: Nonce, what: What, attempt: u32) -> Token {
+        Token { nonce, what, attempt }
+    }
+
+    /// Whether it belongs to the session with that secret.
+    pub(super) fn is_of(&self, nonce: Nonce) -> bool {
+        self.nonce == nonce
+    }
+
     /// The operation.
-    pub what: What,
-    /// Which attempt it is: 1, 2, 3, …
-    pub attempt: u32,
+    #[must_use]
+    pub fn what(&self) -> What {
+        self.what
+    }
+
+    /// Which attempt it is. Each further attempt for the same operation has a greater number, and so have
+    /// those of the keep-alives that follow a keep-alive.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+}
+
+impl fmt::Debug for Token {
+    /// Without the secret.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Token { what, attempt, .. } = self;
+        formatter.debug_struct("Token").field("what", what).field("attempt", attempt).finish_non_exhaustive()
+    }
 }
 
 /// An operation of a session.
@@ -39,9 +85,9 @@ pub enum What {
     Command(Sequence),
 }
 
-impl Outgoing {
+impl SessionOperation {
     /// The request that carries it, under an id of the program's choice. `command` is what was
-    /// submitted under the number in the token, the same for each attempt; it is not read for the
+    /// submitted under the number in its token, the same for each attempt; it is not read for the
     /// other operations.
     #[must_use]
     pub fn request<'a>(&self, id: RequestId, forward: bool, command: &'a [u8]) -> Request<'a> {
@@ -66,7 +112,8 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
         let wake = opening.wake(now);
         let operation = Operation::Open { nonce: self.nonce, fifo: self.fifo };
         self.wake_by(wake);
-        Some(Outgoing { token: Token { what: What::Open, attempt }, secret: None, operation })
+        let token = Token::new(self.nonce, What::Open, attempt);
+        Some(Outgoing { token, operation: SessionOperation { secret: None, operation } })
     }
 
     /// Renews the session, if the timers asked for it.
@@ -101,7 +148,8 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
         let attempt = attempts.send(now, &self.pace, &mut self.jitter);
         let wake = attempts.wake(now);
         self.wake_by(wake);
-        Some(Outgoing { token: Token { what, attempt }, secret: Some(self.nonce), operation })
+        let token = Token::new(self.nonce, what, attempt);
+        Some(Outgoing { token, operation: SessionOperation { secret: Some(self.nonce), operation } })
     }
 
     /// Sends the lowest command that is due and inside the window.
@@ -118,9 +166,9 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
                 let attempt = attempts.send(now, &self.pace, &mut self.jitter);
                 let wake = attempts.wake(now);
                 self.wake_by(wake);
-                let token = Token { what: What::Command(sequence), attempt };
+                let token = Token::new(self.nonce, What::Command(sequence), attempt);
                 let operation = Operation::Command { session, sequence, acknowledge, command: Bytes(&[]) };
-                return Some(Outgoing { token, secret: Some(self.nonce), operation });
+                return Some(Outgoing { token, operation: SessionOperation { secret: Some(self.nonce), operation } });
             }
             let (wake, waits) = (attempts.wake(now), !attempts.is_sent());
             self.wake_by(wake);

@@ -1,11 +1,13 @@
 //! Behaviour of a session, told as scripts: a line that begins with a time is an input, and the
 //! indented lines after it are what the session then did. Operations are named with the number of
-//! the attempt: `3/2` is the second attempt of command 3, `open/1` the first one to open.
+//! the attempt: `3/2` is the second attempt of command 3, `open/1` the first one to open. `old:3/2` is an
+//! attempt of the session that stood in this one's place before.
 
 mod chance;
 mod doubt;
 mod ends;
 mod retries;
+mod tokens;
 
 use core::str::FromStr;
 use std::string::{String, ToString};
@@ -20,6 +22,8 @@ use crate::types::{Index, Instant, Millis, Nonce, Sequence, SessionId};
 use crate::wire::Bytes;
 
 const NONCE: Nonce = Nonce(99);
+/// The secret of the session before.
+const OLD: Nonce = Nonce(98);
 
 /// Runs a script, and compares it with what came of it.
 fn run(fifo: bool, script: &str) {
@@ -78,7 +82,7 @@ impl World {
             outputs.push(told(sequence, completion));
         }
         while let Some(outgoing) = self.session.transmit(self.now) {
-            let request = outgoing.request(RequestId(1), false, b"x");
+            let request = outgoing.operation.request(RequestId(1), false, b"x");
             let RequestBody::Operate { secret, operation } = request.body else { panic!("{request:?}") };
             assert_eq!(secret, operation.session().map(|_| NONCE));
             let acknowledge = match operation {
@@ -89,7 +93,7 @@ impl World {
                 Operation::KeepAlive { acknowledge, .. } => format!(" ack {acknowledge}"),
                 _ => String::new(),
             };
-            outputs.push(format!("send {}/{}{acknowledge}", name(outgoing.token.what), outgoing.token.attempt));
+            outputs.push(format!("send {}/{}{acknowledge}", name(outgoing.token.what()), outgoing.token.attempt()));
         }
         if self.session.over() != self.told_end {
             self.told_end = self.session.over();
@@ -152,6 +156,7 @@ fn not_executed(name: &str) -> NotExecuted {
 }
 
 fn token(name: &str) -> Token {
+    let (nonce, name) = name.strip_prefix("old:").map_or((NONCE, name), |name| (OLD, name));
     let (what, attempt) = name.split_once('/').unwrap();
     let what = match what {
         "open" => What::Open,
@@ -159,7 +164,7 @@ fn token(name: &str) -> Token {
         "close" => What::Close,
         sequence => What::Command(Sequence(number(Some(sequence)))),
     };
-    Token { what, attempt: number(Some(attempt)) }
+    Token::new(nonce, what, number(Some(attempt)))
 }
 
 fn name(what: What) -> String {

@@ -43,7 +43,8 @@ impl<const WINDOW: usize> ClientSession<WINDOW> {
             Phase::Opening(opening) => expire(opening, now),
             Phase::Open(lease) => {
                 if lease.keep_alive.is_none() && lease.keep_alive_at() <= now {
-                    lease.keep_alive = Some(Attempts::new(now, Instant::NEVER));
+                    let keep_alive = Attempts::new(now, Instant::NEVER).numbered_after(lease.keep_alive_number);
+                    lease.keep_alive = Some(keep_alive);
                 }
                 let renewal = match &mut lease.keep_alive {
                     Some(keep_alive) => expire(keep_alive, now),

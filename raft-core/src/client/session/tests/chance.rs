@@ -16,7 +16,7 @@ use crate::wire::Bytes;
 struct Model {
     /// The attempts of each awaited command that were sent and not refused.
     awaited: BTreeMap<Sequence, BTreeSet<u32>>,
-    sent: Vec<Token>,
+    sent: Vec<(What, u32)>,
     done: u64,
     not_executed: u64,
     unknown: u64,
@@ -43,15 +43,15 @@ impl Model {
             self.ended(sequence, completion);
         }
         while let Some(outgoing) = session.transmit(now) {
-            let request = outgoing.request(RequestId(0), false, b"");
+            let request = outgoing.operation.request(RequestId(0), false, b"");
             let RequestBody::Operate { operation, .. } = request.body else { panic!("{request:?}") };
             if let Operation::Command { sequence, acknowledge, .. } = operation {
                 let lowest = self.awaited.keys().next();
                 assert_eq!(Some(&acknowledge), lowest, "it acknowledges exactly what it has");
                 let attempts = self.awaited.get_mut(&sequence).expect("only what is awaited is sent");
-                attempts.insert(outgoing.token.attempt);
+                attempts.insert(outgoing.token.attempt());
             }
-            self.sent.push(outgoing.token);
+            self.sent.push((outgoing.token.what(), outgoing.token.attempt()));
         }
         assert!(session.deadline() > now);
         assert_eq!(session.is_idle(), self.awaited.is_empty());
@@ -60,18 +60,25 @@ impl Model {
     /// A response to something sent at any time, maybe for the second time.
     fn respond(&mut self, session: &mut ClientSession<4>, now: Instant, chance: &mut Jitter) {
         let place = usize::try_from(chance.below(self.sent.len() as u64)).unwrap();
-        let Some(&token) = self.sent.get(place) else { return };
-        let body = any_response(token.what, chance);
+        let Some(&(what, attempt)) = self.sent.get(place) else { return };
+        let body = any_response(what, chance);
         let is_refusal = matches!(body, ResponseBody::NotExecuted { .. } | ResponseBody::Outcome(Outcome::Refused(_)));
-        if let What::Command(sequence) = token.what
+        if chance.below(8) == 0 {
+            // It is of another session: nothing at all comes of it.
+            let before = std::format!("{session:?}");
+            assert_eq!(session.respond(now, Token::new(Nonce(2), what, attempt), &body), None);
+            assert_eq!(std::format!("{session:?}"), before);
+            return;
+        }
+        if let What::Command(sequence) = what
             && is_refusal
-            && session.commands.get_mut(sequence).is_some_and(|command| command.sent_at(token.attempt).is_some())
+            && session.commands.get_mut(sequence).is_some_and(|command| command.sent_at(attempt).is_some())
         {
             // Only the attempt under way is believed to be refused.
-            self.awaited.entry(sequence).or_default().remove(&token.attempt);
+            self.awaited.entry(sequence).or_default().remove(&attempt);
         }
-        if let Some((sequence, completion)) = session.respond(now, token, &body) {
-            assert_eq!(token.what, What::Command(sequence));
+        if let Some((sequence, completion)) = session.respond(now, Token::new(Nonce(1), what, attempt), &body) {
+            assert_eq!(what, What::Command(sequence));
             self.ended(sequence, completion);
         }
     }
@@ -120,8 +127,8 @@ fn run(seed: u64) -> Model {
             18 if chance.below(10) == 0 => session.disconnected(now),
             18 if chance.below(10) == 0 => session.close(),
             _ => {
-                if let Some(&token) = model.sent.last() {
-                    session.lost(now, token);
+                if let Some(&(what, attempt)) = model.sent.last() {
+                    session.lost(now, Token::new(Nonce(1), what, attempt));
                 }
             }
         }

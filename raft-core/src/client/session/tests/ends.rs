@@ -22,11 +22,11 @@ fn a_session_is_kept_alive_at_a_third_of_its_time() {
         115 kept keep-alive/1
         209 tick
         210 tick
-          send keep-alive/1 ack 2
+          send keep-alive/2 ack 2
         212 submit
           send 2/1 ack 2
-        220 not keep-alive/1 NotLeader
-          send keep-alive/2 ack 2
+        220 not keep-alive/2 NotLeader
+          send keep-alive/3 ack 2
         ",
     );
 }
