@@ -105,6 +105,8 @@ pub(crate) struct Client {
     /// Since when an answer of a node is waited for, if one is.
     silent_since: BTreeMap<usize, Instant>,
     next_request: u64,
+    /// What was due could not be sent, since the route asked for a pause.
+    held: bool,
     /// Until when it sends nothing, keep-alives included.
     pub(crate) silent_until: Instant,
     pub(crate) think_at: Instant,
@@ -129,6 +131,7 @@ impl Client {
             silent_since: BTreeMap::new(),
             // No two lives of a client use the same number, so that an answer of one is not taken for one of another.
             next_request: random.bits() >> 1,
+            held: false,
             silent_until: Instant(0),
             think_at: Instant(0),
             told: Vec::new(),
@@ -191,7 +194,8 @@ impl Client {
         }
         self.settle(now);
         self.hang_up_on_silence(now);
-        if self.route.ready_at() > now {
+        self.held = self.route.ready_at() > now;
+        if self.held {
             return;
         }
         while let Some(outgoing) = self.session.as_mut().and_then(|session| session.transmit(now)) {
@@ -426,14 +430,16 @@ impl Client {
         }
     }
 
-    /// When it has something to do without any news.
+    /// When it has something to do without any news. What is due and held back by the route is sent as soon as that
+    /// allows it, whenever the session wants to be looked at next.
     pub(crate) fn deadline(&self) -> Instant {
         let session = self.session.as_ref().map_or(Instant::NEVER, ClientSession::deadline);
         let singles = self.singles.values().map(|single| single.at).min().unwrap_or(Instant::NEVER);
         let silence = self.silent_since.values().map(|since| since.after(self.pace.attempt_timeout)).min();
-        let waits = self.awaited() > 0 || self.session.is_some();
-        let pause = if waits { self.route.ready_at() } else { Instant(0) };
-        session.min(singles).max(pause).min(silence.unwrap_or(Instant::NEVER)).max(self.silent_until)
+        let waits = self.held && (self.awaited() > 0 || self.session.is_some());
+        let pause = if waits { self.route.ready_at() } else { Instant::NEVER };
+        let sends = singles.max(self.route.ready_at()).min(pause);
+        session.min(sends).min(silence.unwrap_or(Instant::NEVER)).max(self.silent_until)
     }
 }
 
@@ -445,3 +451,6 @@ fn answer_in(body: &ResponseBody<'_>) -> Option<Option<Vec<u8>>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
