@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+use crate::descriptors::Descriptors;
 use crate::files::{Files, Locking, Name};
 
 /// How many zeros are written between two syncs: few enough that a commit which has to share the
@@ -14,16 +15,20 @@ use crate::files::{Files, Locking, Name};
 const ZEROING_STEP_BYTES: u64 = 1 << 20;
 
 /// A directory of the file system.
+///
+/// From its first use on it keeps a few file descriptors in reserve. Where there are none left, that is waited
+/// out: a call blocks until one is free. See [`DESCRIPTORS_MAX`](crate::DESCRIPTORS_MAX).
 #[derive(Clone, Debug)]
 pub struct Directory {
     path: PathBuf,
+    descriptors: Descriptors,
 }
 
 impl Directory {
     /// The directory at `path`, which need not exist yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Directory {
-        Directory { path: path.into() }
+        Directory { path: path.into(), descriptors: Descriptors::default() }
     }
 
     /// Where it is.
@@ -34,6 +39,21 @@ impl Directory {
 
     fn file(&self, name: Name) -> PathBuf {
         self.path.join(name.to_string())
+    }
+
+    fn opened<T>(&self, open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        self.descriptors.open(&self.path, open)
+    }
+
+    #[cfg(unix)]
+    fn sync_names(&self, path: &Path) -> io::Result<()> {
+        self.opened(|| File::open(path))?.sync_all()
+    }
+
+    /// Elsewhere a directory cannot be opened as a file, and names are durable with their files.
+    #[cfg(not(unix))]
+    fn sync_names(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -75,7 +95,7 @@ impl Files for Directory {
     type Syncing = SyncThread;
 
     fn list(&self) -> io::Result<Option<Vec<Name>>> {
-        let entries = match fs::read_dir(&self.path) {
+        let entries = match self.opened(|| fs::read_dir(&self.path)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -97,16 +117,17 @@ impl Files for Directory {
         fs::create_dir_all(&self.path)?;
         for path in missing {
             match path.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent)?,
-                _ => sync_directory(Path::new("."))?,
+                Some(parent) if !parent.as_os_str().is_empty() => self.sync_names(parent)?,
+                _ => self.sync_names(Path::new("."))?,
             }
         }
         Ok(())
     }
 
     fn lock(&self) -> io::Result<Locking<DirectoryLock>> {
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.file(Name::Lock))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = self.opened(|| options.open(self.file(Name::Lock)))?;
         match file.try_lock() {
             Ok(()) => {
                 file.set_len(0)?;
@@ -128,11 +149,11 @@ impl Files for Directory {
     }
 
     fn create(&self, name: Name) -> io::Result<File> {
-        create(&self.file(name))
+        self.opened(|| create(&self.file(name)))
     }
 
     fn open(&self, name: Name) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.file(name))
+        self.opened(|| OpenOptions::new().read(true).write(true).open(self.file(name)))
     }
 
     fn length(&self, file: &File) -> io::Result<u64> {
@@ -166,7 +187,7 @@ impl Files for Directory {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        sync_directory(&self.path)
+        self.sync_names(&self.path)
     }
 
     fn rename(&self, from: Name, to: Name) -> io::Result<()> {
@@ -179,9 +200,9 @@ impl Files for Directory {
 
     fn begin_zeroing(&self, name: Name, bytes: u64) -> io::Result<ZeroingThread> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (path, stopped) = (self.file(name), Arc::clone(&stop));
+        let (directory, path, stopped) = (self.clone(), self.file(name), Arc::clone(&stop));
         let thread = thread::Builder::new().name("raft-zeroing".into()).spawn(move || {
-            let zeroed = zero(&path, bytes, &stopped);
+            let zeroed = directory.opened(|| create(&path)).and_then(|file| zero(file, bytes, &stopped));
             if zeroed.is_err() {
                 // A full disk gets its space back; if that fails too, the next start does it.
                 let _ = fs::remove_file(&path);
@@ -200,7 +221,7 @@ impl Files for Directory {
     }
 
     fn begin_sync(&self, file: &File) -> io::Result<SyncThread> {
-        let file = file.try_clone()?;
+        let file = self.opened(|| file.try_clone())?;
         let thread = thread::Builder::new().name("raft-sync".into()).spawn(move || file.sync_data())?;
         Ok(SyncThread { thread: Some(thread) })
     }
@@ -222,8 +243,7 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).open(path)
 }
 
-fn zero(path: &Path, bytes: u64, stopped: &AtomicBool) -> io::Result<File> {
-    let mut file = create(path)?;
+fn zero(mut file: File, bytes: u64, stopped: &AtomicBool) -> io::Result<File> {
     let zeros = vec![0; usize::try_from(ZEROING_STEP_BYTES).unwrap_or(1 << 16)];
     let mut left = bytes;
     while left > 0 {
@@ -236,15 +256,4 @@ fn zero(path: &Path, bytes: u64, stopped: &AtomicBool) -> io::Result<File> {
         left = left.saturating_sub(step as u64);
     }
     Ok(file)
-}
-
-#[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Elsewhere a directory cannot be opened as a file, and names are durable with their files.
-#[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> io::Result<()> {
-    Ok(())
 }

@@ -28,6 +28,7 @@
 //! calls to the file system go through [`Files`]; [`simulated`] has a disk that loses power.
 
 mod cache;
+mod descriptors;
 mod directory;
 mod disk;
 mod error;
@@ -46,6 +47,7 @@ mod spare;
 mod storage;
 mod suspect;
 
+pub use descriptors::DESCRIPTORS_MAX;
 pub use directory::{Directory, DirectoryLock, SyncThread, ZeroingThread};
 pub use error::{DiskError, OpenError, Operation, StorageError};
 pub use files::{Files, Locking, Name};
