@@ -138,8 +138,8 @@ impl World {
             snapshot_inflight_bytes_max: 50,
             ..wide
         };
-        let suspect = matches!(life.beginning, Beginning::Suspect).then_some(Index(5));
-        let config = Config { suspect_through: suspect, ..if life.narrow { narrow } else { wide } };
+        log.suspect = matches!(life.beginning, Beginning::Suspect).then_some(Index(5));
+        let config = if life.narrow { narrow } else { wide };
         let now = Instant(1000);
         let mut world = World { raft: start(log, config, now), config, now, snapshot: None, reads: Vec::new() };
         if let Beginning::Leader { compacted } = life.beginning {

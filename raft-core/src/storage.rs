@@ -122,8 +122,17 @@ pub trait Storage {
     /// The storage failed for good.
     fn saved(&mut self) -> Result<Saved, Self::Error>;
 
-    /// The view holds all that may have been lost (`Config::suspect_through`), by a leader of a later term: a storage
-    /// that remembers that it was suspect may forget it when the view is durable.
+    /// Entries up to this one may have been acknowledged and are lost, and a vote with them: the storage found damage at
+    /// the end of the log that it could not tell from a torn write, and cut it off, at this start or an earlier one. `None`
+    /// for a log that is known to be whole. Asked once, when the node starts: the node then neither votes nor campaigns,
+    /// and nothing that it acknowledges counts, until a leader of a later term than that of its start has brought its log
+    /// to this entry.
+    fn suspect_through(&self) -> Option<Index> {
+        None
+    }
+
+    /// The view holds all that may have been lost ([`Storage::suspect_through`]), by a leader of a later term: the storage
+    /// forgets that it was suspect when the view is durable.
     fn trust(&mut self) {}
 
     /// The latest snapshot; `None` while there is none. Entries that it covers are dropped by

@@ -231,8 +231,7 @@ impl<M: StateMachine> Node<M> {
         };
         let (storage, report) =
             FileStorage::open_or_create(self.disk.clone(), self.identity, options).map_err(CannotStart::Storage)?;
-        let suspect_through = report.suspect_through;
-        self.suspect |= suspect_through.is_some();
+        self.suspect |= report.suspect_through.is_some();
         self.clock.show(now);
         self.lives += 1;
         self.changes.borrow_mut().clear();
@@ -240,7 +239,7 @@ impl<M: StateMachine> Node<M> {
         let storage = WatchedStorage::new(storage, Rc::clone(&self.changes));
         let machine = WatchedMachine::new(machine, Rc::clone(&self.executions));
         *self.post.borrow_mut() = Post::new(self.id, self.identity.incarnation, raft.message_bytes_max);
-        self.raft = Config { suspect_through, ..raft };
+        self.raft = raft;
         let options = NodeOptions {
             raft: self.raft,
             create: self.joins.is_none().then(|| first.clone()),

@@ -305,7 +305,6 @@ fn raft(random: &mut Random) -> Config {
         uncommitted_bytes_max: random.between(2_000, 1_000_000),
         snapshot_inflight_bytes_max: random.between(1_000, 20_000),
         disk_stall_max: Millis(*random.pick(&[300, 1_000, 5_000]).unwrap_or(&1_000)),
-        suspect_through: None,
         snapshot_after_entries: *random.pick(&[30, 100, 1_000, 1_000_000]).unwrap_or(&100),
         snapshot_after_bytes: *random.pick(&[20_000, 1 << 30]).unwrap_or(&20_000),
         snapshot_keep_entries: random.below(40),

@@ -99,6 +99,10 @@ impl Storage for WatchedStorage {
         self.see(LogChange::HardState(hard_state));
     }
 
+    fn suspect_through(&self) -> Option<Index> {
+        self.inner.suspect_through()
+    }
+
     fn trust(&mut self) {
         self.inner.trust();
     }

@@ -41,9 +41,9 @@ pub enum SuspectTail {
     /// Cut it off, and say so in [`Report::suspect_through`](crate::Report::suspect_through). The node may have
     /// forgotten entries that it acknowledged and a vote that it gave: it must neither vote nor
     /// campaign nor count for a quorum until a leader of a newer term has brought its log past
-    /// what was cut. Who sets this promises that, by handing the index to the core (`Config::suspect_through`). The directory
-    /// remembers it across starts, until the core calls [`Storage::trust`](raft_core::storage::Storage::trust). It is
-    /// no choice for a cluster of one.
+    /// what was cut. The storage tells the core so by
+    /// [`Storage::suspect_through`](raft_core::storage::Storage::suspect_through). The directory remembers it across starts,
+    /// until the core calls [`Storage::trust`](raft_core::storage::Storage::trust). Do not use it in a cluster of one.
     Cut,
 }
 

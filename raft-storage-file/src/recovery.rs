@@ -84,7 +84,7 @@ pub struct Report {
     /// What was cut off the end.
     pub cut: Option<Cut>,
     /// Entries up to this one may have been acknowledged and are lost, since this start or an earlier one has cut off a
-    /// suspect tail. For `Config::suspect_through` of `raft-core`: see [`SuspectTail::Cut`].
+    /// suspect tail; the storage tells the core so itself: see [`SuspectTail::Cut`].
     pub suspect_through: Option<Index>,
 }
 

@@ -348,6 +348,10 @@ impl<F: Files> Storage for FileStorage<F> {
         }
     }
 
+    fn suspect_through(&self) -> Option<Index> {
+        self.suspect_through
+    }
+
     fn trust(&mut self) {
         self.trusted = true;
     }

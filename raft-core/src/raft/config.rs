@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::entry::PAYLOAD_BYTES_MAX;
-use crate::types::{Index, Millis};
+use crate::types::Millis;
 
 /// The settings of a [`crate::raft::Raft`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +30,6 @@ pub struct Config {
     /// When the oldest entry that a leader has not saved is as old as this, its disk has stalled, and
     /// it hands over.
     pub disk_stall_max: Millis,
-    /// The last entries of the log, up to this one, may have been lost: the storage found damage
-    /// there that it could not tell from a write that was torn, and cut it off. The node neither
-    /// votes nor campaigns, and nothing it acknowledges counts, until a leader of a later term than
-    /// that of its start has brought its log beyond this entry.
-    pub suspect_through: Option<Index>,
     /// A snapshot is made when so many entries were applied since the last one; while a follower is
     /// being sent that, only when it were four times as many. So a follower that needs longer than
     /// these take for a snapshot never gets one whole: then the log must be given more room.
@@ -63,7 +58,6 @@ impl Default for Config {
             uncommitted_bytes_max: 64 << 20,
             snapshot_inflight_bytes_max: 1 << 20,
             disk_stall_max: Millis(5_000),
-            suspect_through: None,
             snapshot_after_entries: 1 << 20,
             snapshot_after_bytes: 256 << 20,
             snapshot_keep_entries: 1 << 12,

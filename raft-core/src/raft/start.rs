@@ -97,7 +97,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             last_ticket,
             last_ticket_term: Term::ZERO,
             expelled: None,
-            suspect: config.suspect_through.map(|through| (through, storage.hard_state().term)),
+            suspect: storage.suspect_through().map(|through| (through, storage.hard_state().term)),
             elections_won: 0,
             events: Events::default(),
             config,

@@ -59,6 +59,8 @@ pub(crate) struct DeferredLog {
     pub(crate) witnessed: u32,
     /// How often it was told that it lacks nothing any more.
     pub(crate) trusted: u32,
+    /// What it doubts, until it is told to trust it.
+    pub(crate) suspect: Option<Index>,
 }
 
 impl Image {
@@ -142,6 +144,7 @@ impl DeferredLog {
             entries_max: usize::MAX,
             witnessed: 0,
             trusted: 0,
+            suspect: None,
         }
     }
 
@@ -252,8 +255,13 @@ impl Storage for DeferredLog {
         self.change(Change::HardState(hard_state));
     }
 
+    fn suspect_through(&self) -> Option<Index> {
+        self.suspect
+    }
+
     fn trust(&mut self) {
         self.trusted += 1;
+        self.suspect = None;
     }
 
     fn flush(&mut self) -> Result<(), Never> {

@@ -81,8 +81,8 @@ fn a_suspect_log_is_trusted_when_it_is_as_long_as_it_was() {
     let mut node = Lone::with_log(3, &[1, 1]);
     let mut log = node.raft.storage().clone();
     log.crash(0);
-    let suspect = Config { suspect_through: Some(Index(5)), ..config(2) };
-    node.raft = Raft::new(id(1), suspect, log, node.now).unwrap();
+    log.suspect = Some(Index(5));
+    node.raft = Raft::new(id(1), config(2), log, node.now).unwrap();
     node.append(2, 2, at(1, 3), &[2], 0).unwrap();
     node.save();
     assert!(!grants_transfer(&mut node, 3), "entry 5 may be missing");

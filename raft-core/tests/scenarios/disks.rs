@@ -120,18 +120,19 @@ impl World {
     }
 
     pub(crate) fn restart(&mut self, node: u64, suspect: Option<Index>) {
-        let log = self.disk(node).clone();
+        let mut log = self.disk(node).clone();
+        log.suspect = suspect.or(log.suspect);
         let this = self.node(node);
         this.starts += 1;
         let (starts, now) = (this.starts, this.now);
-        self.node(node).state = self.start(node, log, starts, now, suspect);
+        self.node(node).state = self.start(node, log, starts, now);
         self.settle(node);
     }
 
     /// A node that nobody knows yet.
     pub(crate) fn join(&mut self, node: u64) {
         let now = Instant(1000 * node);
-        let state = self.start(node, DeferredLog::blank(), 0, now, None);
+        let state = self.start(node, DeferredLog::blank(), 0, now);
         self.nodes.insert(node, Node::new(state, now));
         self.settle(node);
     }

@@ -57,7 +57,7 @@ impl World {
         self.configuration = Some(configuration.clone());
         for node in 1..=nodes {
             let now = Instant(1000 * node);
-            let state = self.start(node, DeferredLog::new(&configuration), 0, now, None);
+            let state = self.start(node, DeferredLog::new(&configuration), 0, now);
             self.nodes.insert(node, Node::new(state, now));
         }
         let created = core::mem::take(&mut self.trace);

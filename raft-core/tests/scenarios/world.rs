@@ -100,15 +100,8 @@ impl World {
     }
 
     /// Starts a node on what its log holds: as one that joins, if that is nothing.
-    pub(crate) fn start(
-        &self,
-        node: u64,
-        log: DeferredLog,
-        starts: u64,
-        now: Instant,
-        suspect: Option<Index>,
-    ) -> State {
-        let config = Config { seed: node * 1000 + starts, suspect_through: suspect, ..self.config };
+    pub(crate) fn start(&self, node: u64, log: DeferredLog, starts: u64, now: Instant) -> State {
+        let config = Config { seed: node * 1000 + starts, ..self.config };
         let first = self.configuration.as_ref().unwrap();
         State::Up(match log.last() {
             EntryId::ZERO => Raft::join(id(node), config, first, log, now).unwrap(),

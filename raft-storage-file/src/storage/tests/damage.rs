@@ -1,5 +1,12 @@
 //! Damage that a start finds, cuts off, refuses or remembers.
 
+use raft_core::configuration::{self, Configuration, Member};
+use raft_core::message::{Body, Message};
+use raft_core::raft::Raft;
+use raft_core::raft::config::Config;
+use raft_core::session::limits::SessionLimits;
+use raft_core::types::Instant;
+
 use super::*;
 
 #[test]
@@ -68,6 +75,41 @@ fn that_a_log_is_suspect_is_remembered_until_it_is_trusted() {
     storage.flush().unwrap();
     drop(storage);
     assert_eq!(open(small()).unwrap().1, None);
+}
+
+/// The core learns of a cut tail from the storage: a program cannot forget to pass it on.
+#[test]
+fn a_node_over_a_cut_log_votes_for_nobody() {
+    let (disk, node) = (Disk::new(), identity().node);
+    let options = Options { suspect_tail: SuspectTail::Cut, ..small() };
+    let mut storage = create(&disk);
+    let voters = (6..9).map(|id| Member::voter(NodeId::new(id).unwrap(), "").unwrap());
+    let configuration = Configuration::new(ClusterId(0xc1), SessionLimits::default(), voters).unwrap();
+    configuration::bootstrap(&mut storage, &configuration).unwrap();
+    storage.flush().unwrap();
+    append(&mut storage, 1, b"last!");
+    storage.flush().unwrap();
+    let candidate = NodeId::new(6).unwrap();
+    let grants = |storage: FileStorage<Disk>| {
+        let mut raft = Raft::<_, 3>::new(node, Config::default(), storage, Instant(0)).unwrap();
+        let last = EntryId::new(Term(1), Index(9));
+        let vote = Message { from: candidate, to: node, term: Term(2), body: Body::Vote { last, transfer: false } };
+        raft.step(Instant(1), &vote).unwrap().later();
+        raft.storage_mut().flush().unwrap();
+        let saved = raft.storage_mut().saved().unwrap();
+        let mut ready = raft.saved(saved);
+        let reply = ready.message(candidate, 0).unwrap().unwrap();
+        reply.body == Body::VoteReply { granted: true }
+    };
+    let healthy = disk.after_power_loss(|_| Fate::Kept);
+    drop(storage);
+    let mut bytes = disk.bytes(Name::Segment(1)).unwrap();
+    let last = bytes.windows(5).position(|window| window == b"last!").unwrap();
+    bytes[last] ^= 1;
+    disk.put(Name::Segment(1), bytes);
+    assert!(grants(FileStorage::open(healthy, options).unwrap().0));
+    assert!(!grants(FileStorage::open(disk.clone(), options).unwrap().0), "the start that cuts the tail off");
+    assert!(!grants(FileStorage::open(disk, options).unwrap().0), "the one after it");
 }
 
 #[test]
