@@ -131,6 +131,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         };
         if news {
             follower.matched_round = round;
+        } else if matched == Index::ZERO && rejected.is_none() {
+            follower.has_nothing(round);
         }
         follower.catch_up.acknowledged(follower.matched, last, now, timeout);
         if let Some(rejection) = rejected {

@@ -46,8 +46,8 @@ pub(crate) struct Progress {
 pub(crate) enum ProgressState {
     /// Where the logs part is not known: one message at a time.
     Probe {
-        /// A message is under way.
-        waiting: bool,
+        /// The round in which a message was sent that has not been answered.
+        waiting: Option<Round>,
     },
     /// Messages follow each other without waiting.
     Replicate(Inflight),
@@ -145,7 +145,7 @@ impl Progress {
             catch_up: CatchUp::new(last, now),
             matched: Index::ZERO,
             next: last.next(),
-            state: ProgressState::Probe { waiting: false },
+            state: ProgressState::Probe { waiting: None },
             round_sent: Round::default(),
             round_heard: Round::default(),
             commit_sent: Index::ZERO,
@@ -169,8 +169,8 @@ impl Progress {
     /// How many bytes of entries may be sent now; `None` while entries must wait.
     pub(crate) fn window_bytes(&self, inflight_bytes_max: u64) -> Option<u64> {
         match &self.state {
-            ProgressState::Probe { waiting: true } => None,
-            ProgressState::Probe { waiting: false } => Some(inflight_bytes_max),
+            ProgressState::Probe { waiting: Some(_) } => None,
+            ProgressState::Probe { waiting: None } => Some(inflight_bytes_max),
             ProgressState::Replicate(inflight) if inflight.messages.is_full() => None,
             ProgressState::Replicate(inflight) => match inflight_bytes_max.checked_sub(inflight.bytes) {
                 None | Some(0) => None,
@@ -197,10 +197,10 @@ impl Progress {
         }
     }
 
-    /// A message went out whose entries have so many bytes and end at `last`.
-    pub(crate) fn sent(&mut self, last: Index, bytes: usize) {
+    /// A message went out in `round` whose entries have so many bytes and end at `last`.
+    pub(crate) fn sent(&mut self, last: Index, bytes: usize, round: Round) {
         match &mut self.state {
-            ProgressState::Probe { waiting } => *waiting = true,
+            ProgressState::Probe { waiting } => _ = waiting.get_or_insert(round),
             ProgressState::Replicate(_) if bytes == 0 => {}
             ProgressState::Snapshot(_) => unreachable!("no entries are sent with a snapshot"),
             ProgressState::Replicate(inflight) => {
@@ -264,7 +264,19 @@ impl Progress {
                 self.next = agree().min(previous.previous()).max(self.matched).next();
             }
         }
-        self.state = ProgressState::Probe { waiting: false };
+        self.state = ProgressState::Probe { waiting: None };
+    }
+
+    /// The follower has answered in `round` that it can take an append and that nothing is known to match. If its first
+    /// entries were sent in an earlier round, they are lost, or lost again by a crash before they were durable: they are
+    /// sent once more. A log that has some entries says by its acknowledgement where to go on.
+    pub(crate) fn has_nothing(&mut self, round: Round) {
+        if let ProgressState::Probe { waiting } = &mut self.state
+            && self.next == Index::FIRST
+            && waiting.is_some_and(|sent| sent < round)
+        {
+            *waiting = None;
+        }
     }
 }
 
@@ -326,7 +338,7 @@ mod tests {
     fn a_probe_waits_for_its_answer_and_then_messages_flow() {
         let mut progress = Progress::new(Index(10), Instant(0));
         assert_eq!(progress.window_bytes(100), Some(100));
-        progress.sent(Index(10), 0);
+        progress.sent(Index(10), 0, Round(1));
         assert_eq!(progress.window_bytes(100), None);
         assert!(progress.acknowledged(Index(10), Index(0)));
         assert_eq!((progress.matched, progress.next), (Index(10), Index(11)));
@@ -334,17 +346,33 @@ mod tests {
     }
 
     #[test]
+    fn the_first_entries_of_an_empty_log_are_sent_again_in_a_later_round() {
+        let mut progress = Progress::new(Index(10), Instant(0));
+        progress.rejected(Index(10), || Index(0));
+        assert_eq!(progress.next, Index(1));
+        progress.sent(Index(10), 50, Round(3));
+        progress.sent(Index(10), 0, Round(4));
+        for (round, sends) in [(2, false), (3, false), (4, true)] {
+            progress.has_nothing(Round(round));
+            assert_eq!(progress.window_bytes(100).is_some(), sends, "answered in round {round}");
+        }
+        progress.sent(Index(10), 50, Round(4));
+        progress.has_nothing(Round(4));
+        assert_eq!(progress.window_bytes(100), None, "a repeated answer is of an earlier moment");
+    }
+
+    #[test]
     fn the_window_in_bytes_and_messages_closes_and_opens() {
         let mut progress = replicating(10);
-        progress.sent(Index(12), 60);
-        progress.sent(Index(13), 60);
+        progress.sent(Index(12), 60, Round(1));
+        progress.sent(Index(13), 60, Round(1));
         assert_eq!(progress.window_bytes(100), None, "one message may go over");
         progress.acknowledged(Index(12), Index(0));
         assert_eq!(progress.window_bytes(100), Some(40));
         progress.acknowledged(Index(13), Index(0));
         for index in 14..14 + 32 {
             assert!(progress.window_bytes(1 << 20).is_some());
-            progress.sent(Index(index), 1);
+            progress.sent(Index(index), 1, Round(1));
         }
         assert_eq!(progress.window_bytes(1 << 20), None);
     }
@@ -352,7 +380,7 @@ mod tests {
     #[test]
     fn known_bug_35_a_stale_rejection_never_drags_next_below_matched() {
         let mut progress = replicating(10);
-        progress.sent(Index(20), 5);
+        progress.sent(Index(20), 5, Round(1));
         progress.rejected(Index(8), || Index(3));
         assert_eq!((progress.matched, progress.next), (Index(10), Index(21)));
         progress.rejected(Index(20), || Index(3));
@@ -364,13 +392,13 @@ mod tests {
     #[test]
     fn rejections_in_a_row_for_one_lost_message_have_the_entries_sent_once() {
         let mut progress = replicating(10);
-        (11..=14).for_each(|index| progress.sent(Index(index), 5));
+        (11..=14).for_each(|index| progress.sent(Index(index), 5, Round(1)));
         let mut probes = 0;
         for previous in 11..14 {
             assert!(!progress.acknowledged_in_part(Index(10), Index(0)));
             progress.rejected(Index(previous), || Index(3));
             if progress.window_bytes(100).is_some() {
-                progress.sent(Index(14), 20);
+                progress.sent(Index(14), 20, Round(1));
                 probes += 1;
             }
         }

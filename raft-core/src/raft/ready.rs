@@ -258,7 +258,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             }
             None => Records::EMPTY,
         };
-        follower.sent(entries.last().index, entries.bytes().len());
+        follower.sent(entries.last().index, entries.bytes().len(), round);
         follower.round_sent = round;
         follower.commit_sent = commit;
         leader.round_used = true;
