@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Registry, Token};
@@ -17,6 +17,9 @@ use crate::pending::refuse;
 
 /// What one client may have waiting here unread, in bytes, beyond one whole frame.
 const INPUT_BYTES_MAX: usize = 256 << 10;
+
+/// Where there is no place left for a client, one that has been idle for so long gives way.
+const IDLE_MIN: Duration = Duration::from_secs(1);
 
 /// All clients of a node.
 #[derive(Debug)]
@@ -71,11 +74,12 @@ impl Clients {
 
     /// Takes in a client, or refuses it.
     pub(crate) fn accept(&mut self, mut connection: Connection, own: &Identity, registry: &Registry, now: Instant) {
+        let full = self.free.is_empty() && self.places.len() >= self.options.clients_max;
+        if full && !self.shed(now) {
+            return refuse(&mut connection, Refusal::TooMany, now);
+        }
         let place = match self.free.pop() {
             Some(place) => place,
-            None if self.places.len() >= self.options.clients_max => {
-                return refuse(&mut connection, Refusal::TooMany, now);
-            }
             None => {
                 self.places.push(Place::default());
                 self.places.len() - 1
@@ -94,6 +98,22 @@ impl Clients {
                 Some(Client { connection, unanswered: 0, in_unread: true, in_unsent: false, ended: false, broken });
             self.unread.push_back(place);
         }
+    }
+
+    /// Closes the connection that has been idle for longest, if it has been for a while: a client that comes back to it
+    /// makes another one. Returns whether there was one.
+    fn shed(&mut self, now: Instant) -> bool {
+        let idle_since = |(place, slot): (usize, &Place)| {
+            let client = slot.client.as_ref()?;
+            let idle = client.unanswered == 0 && client.connection.input.len() == 0;
+            let since = client.connection.heard_at;
+            (idle && now.duration_since(since) >= IDLE_MIN).then_some((since, place))
+        };
+        let longest = self.places.iter().enumerate().filter_map(idle_since).min();
+        if let Some((_, place)) = longest {
+            self.close(place);
+        }
+        longest.is_some()
     }
 
     fn client(&mut self, place: usize) -> Option<&mut Client> {

@@ -17,11 +17,15 @@ use crate::clients::Clients;
 use crate::handshake::{Address, ProcessId};
 use crate::options::TcpOptions;
 use crate::peers::TcpPeers;
-use crate::pending::{Accepted, Pending};
+use crate::pending::{Accepted, LOG_INTERVAL, Pending};
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const FIRST_PENDING: usize = 2;
+
+/// The most connections that are accepted in a turn: less than may be in their handshake, so that each has a turn to say
+/// who it is before later ones take its place; and nodes and clients have their turns however many come.
+const ACCEPTED_PER_TURN_MAX: usize = 64;
 
 /// How often connections are looked after: dialed, kept alive, given up.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
@@ -35,6 +39,9 @@ pub struct TcpNetwork {
     listener: TcpListener,
     /// A connection may be waiting to be accepted.
     acceptable: bool,
+    /// After it could not be accepted, when to try again, and when that was logged last.
+    accept_at: Instant,
+    accept_logged: Option<Instant>,
     pending: Pending,
     clients: Clients,
     options: TcpOptions,
@@ -88,6 +95,8 @@ impl TcpNetwork {
             waker: TcpWaker(Arc::new(waker)),
             listener,
             acceptable: true,
+            accept_at: now,
+            accept_logged: None,
             pending: Pending::new(FIRST_PENDING, &options),
             clients: Clients::new(first_client, &options),
             options,
@@ -130,8 +139,17 @@ impl TcpNetwork {
         }
     }
 
+    /// Whether a connection may be waiting, and can be tried to be accepted.
+    fn may_accept(&self, now: Instant) -> bool {
+        self.acceptable && now >= self.accept_at
+    }
+
     fn accept(&mut self, now: Instant) {
-        while self.acceptable {
+        let most = (self.options.handshakes_max / 2).clamp(1, ACCEPTED_PER_TURN_MAX);
+        for _ in 0..most {
+            if !self.may_accept(now) {
+                return;
+            }
             match self.listener.accept() {
                 Ok((stream, _)) => {
                     // Small frames go out at once; a socket that cannot do so is only slower.
@@ -142,9 +160,14 @@ impl TcpNetwork {
                 // The connection was gone before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    // Out of descriptors, say: those who wait are tried again at the next sweep.
-                    tracing::warn!(%error, "could not accept a connection");
-                    return;
+                    // Out of descriptors, say: who has said nothing yet gives one up, and the others are accepted a
+                    // little later.
+                    self.accept_at = now + SWEEP_INTERVAL;
+                    if self.accept_logged.is_none_or(|logged| now.duration_since(logged) >= LOG_INTERVAL) {
+                        self.accept_logged = Some(now);
+                        tracing::warn!(%error, "could not accept a connection; it is tried again");
+                    }
+                    self.pending.shed(now);
                 }
             }
         }
@@ -174,7 +197,7 @@ impl Network for TcpNetwork {
         let now = Instant::now();
         let until_sweep = self.sweep_at.saturating_duration_since(now);
         let timeout = match timeout {
-            _ if peers.has_unread() || self.clients.has_unread() => Duration::ZERO,
+            _ if peers.has_unread() || self.clients.has_unread() || self.may_accept(now) => Duration::ZERO,
             Some(timeout) => until_sweep.min(Duration::from_millis(timeout.0)),
             None => until_sweep,
         };

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use raft_core::configuration::MEMBERS_MAX;
 use raft_core::types::{Millis, NodeId};
 
 use crate::handshake::Identity;
@@ -31,9 +32,10 @@ pub struct TcpOptions {
     pub client_output_bytes_max: usize,
     /// The requests that one client may have under way before it is not read further.
     pub client_requests_max: u32,
-    /// The connections of clients.
+    /// The connections of clients. Where all places are taken, the client that has been idle for longest gives way, once
+    /// that is a second; without one the new client is refused.
     pub clients_max: usize,
-    /// The connections whose handshake is not done.
+    /// The connections whose handshake is not done. One more takes the place of the oldest.
     pub handshakes_max: usize,
     /// How long a handshake may take.
     pub handshake_timeout: Duration,
@@ -56,6 +58,14 @@ pub struct TcpOptions {
 }
 
 impl TcpOptions {
+    /// The file descriptors that a network with these options has open at most: those of its clients, of handshakes,
+    /// of links to members and strangers (two connections and a look-up each), and four of its own.
+    #[must_use]
+    pub fn descriptors_max(&self) -> usize {
+        let links = MEMBERS_MAX.saturating_add(self.strangers_max).saturating_mul(3);
+        self.clients_max.saturating_add(self.handshakes_max).saturating_add(links).saturating_add(4)
+    }
+
     /// The defaults, for a node that listens at `listen` and has these peers.
     #[must_use]
     pub fn new(listen: SocketAddr, identity: Identity, peers: Vec<(NodeId, String)>) -> TcpOptions {

@@ -1,7 +1,7 @@
 //! Connections that were accepted and have not said yet who they are.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -12,6 +12,9 @@ use crate::connection::Connection;
 use crate::frame::FrameKind;
 use crate::handshake::{Address, HANDSHAKE_BYTES_MAX, Hello, Identity, ProcessId, Refusal, Role};
 use crate::options::TcpOptions;
+
+/// The same complaint about strangers is logged once in so long a time.
+pub(crate) const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Whom a connection turned out to be from; the welcome is not sent yet.
 pub(crate) enum Accepted {
@@ -26,18 +29,21 @@ pub(crate) struct Pending {
     first_token: usize,
     next: usize,
     connections_max: usize,
+    /// When was logged last that one was shed.
+    shed_logged: Option<Instant>,
 }
 
 impl Pending {
     /// Connections under tokens from `first_token` on, as many as the options allow.
     pub(crate) fn new(first_token: usize, options: &TcpOptions) -> Pending {
-        Pending { connections: BTreeMap::new(), first_token, next: 0, connections_max: options.handshakes_max }
+        let connections_max = options.handshakes_max;
+        Pending { connections: BTreeMap::new(), first_token, next: 0, connections_max, shed_logged: None }
     }
 
-    /// Takes in a connection; one too many is closed at once.
+    /// Takes in a connection. If there are too many, the oldest gives way: those that say at once who they are get in,
+    /// however many say nothing.
     pub(crate) fn accept(&mut self, stream: TcpStream, registry: &Registry, now: Instant) {
-        if self.connections.len() >= self.connections_max {
-            tracing::warn!("too many connections are in their handshake: one was closed");
+        if self.connections_max == 0 || (self.connections.len() >= self.connections_max && !self.shed(now)) {
             return;
         }
         let taken = |place: &usize| self.connections.contains_key(&(self.first_token + place));
@@ -49,6 +55,18 @@ impl Pending {
         if connection.register(registry, Token(token)).is_ok() {
             self.connections.insert(token, connection);
         }
+    }
+
+    /// Closes the connection that has taken the longest; returns whether there was one.
+    pub(crate) fn shed(&mut self, now: Instant) -> bool {
+        let oldest = self.connections.iter().min_by_key(|(_, connection)| connection.sent_at);
+        let Some((&token, _)) = oldest else { return false };
+        self.connections.remove(&token);
+        if self.shed_logged.is_none_or(|logged| now.duration_since(logged) >= LOG_INTERVAL) {
+            self.shed_logged = Some(now);
+            tracing::warn!("too many connections are in their handshake: the oldest ones are closed");
+        }
+        true
     }
 
     /// Handles what the poll announced for one of them; gives it once it has said who it is.

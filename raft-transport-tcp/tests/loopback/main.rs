@@ -1,6 +1,7 @@
 //! Networks over real sockets on the loopback device.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
+mod floods;
 mod members;
 
 use std::io::{Read, Write};
