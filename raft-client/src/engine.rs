@@ -1,27 +1,34 @@
 //! Many sessions and many requests in flight over one connection to the leader, on the thread of
 //! the caller.
 
+mod connections;
+mod core;
 mod dispatch;
 mod links;
 mod secrets;
 pub(crate) mod slab;
+mod sockets;
 mod timers;
 
 use std::io;
 use std::time::Duration;
 
 use raft_core::client::protocol::Consistency;
-use raft_core::types::{ClusterId, Instant, Millis};
+use raft_core::types::{ClusterId, Instant};
 use thiserror::Error;
 
 use crate::options::{Options, OptionsError};
 use crate::outcome::Completion;
 use crate::stats::Stats;
-use dispatch::{Dispatch, millis};
-use links::Links;
+use dispatch::millis;
 use slab::Place;
+use sockets::Sockets;
 
-pub use links::{LinkFault, Waker};
+pub use connections::{ConnectionEvent, Connections};
+pub use core::EngineCore;
+pub use links::LinkFault;
+pub use secrets::Secrets;
+pub use sockets::Waker;
 
 /// Drives sessions and requests: submit, [`Engine::poll`], take completions, and again.
 ///
@@ -31,14 +38,8 @@ pub use links::{LinkFault, Waker};
 pub struct Engine {
     /// The moment from which its clock counts.
     epoch: std::time::Instant,
-    dispatch: Dispatch,
-    links: Links,
-    /// When it was polled last.
-    polled_at: Instant,
+    core: EngineCore<Sockets>,
 }
-
-/// After how long without a poll it is asked first whether connections were lost meanwhile.
-const POLL_GAP_MAX: Millis = Millis(100);
 
 /// A session of an [`Engine`]. If the session of the cluster behind it ends, the next command
 /// opens another one; the commands in flight at its end are never sent under the new one.
@@ -126,27 +127,29 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] for options that are not valid and an operating system that is out of means.
     pub fn new(options: &Options) -> Result<Engine, EngineError> {
+        // What is wrong with the options is said before anything is opened.
         options.check()?;
-        let epoch = std::time::Instant::now();
-        Ok(Engine { epoch, dispatch: Dispatch::new(options)?, links: Links::new(options)?, polled_at: Instant(0) })
+        let secrets = options.seed.map_or_else(Secrets::of_system, Secrets::seeded);
+        let core = EngineCore::new(options, secrets, Sockets::new(options)?)?;
+        Ok(Engine { epoch: std::time::Instant::now(), core })
     }
 
     /// A new session, which is opened by its first command.
     pub fn open_session(&mut self) -> SessionKey {
-        self.dispatch.open_session()
+        self.core.open_session()
     }
 
     /// Takes no further commands for the session; closes it once its commands are completed, while
     /// the engine is polled.
     pub fn close_session(&mut self, session: SessionKey) {
         let now = self.now();
-        self.dispatch.close_session(now, session);
+        self.core.close_session(now, session);
     }
 
     /// Whether a session that was closed by the program is still to be closed in the cluster.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.dispatch.is_closing()
+        self.core.is_closing()
     }
 
     /// Submits a command, to be executed exactly once. It is given up after `deadline`; without
@@ -162,7 +165,7 @@ impl Engine {
         deadline: Option<Duration>,
     ) -> Result<Ticket, SubmitError> {
         let now = self.now();
-        self.dispatch.submit(now, session, command, after(now, deadline))
+        self.core.submit(now, session, command, after(now, deadline))
     }
 
     /// Submits a command without a session: it may be executed more than once if `retry` says so.
@@ -176,7 +179,7 @@ impl Engine {
         deadline: Option<Duration>,
     ) -> Result<Ticket, SubmitError> {
         let now = self.now();
-        self.dispatch.submit_plain(now, command, retry, after(now, deadline))
+        self.core.submit_plain(now, command, retry, after(now, deadline))
     }
 
     /// Asks a query of the state machine. It is asked again until it is answered.
@@ -190,7 +193,7 @@ impl Engine {
         deadline: Option<Duration>,
     ) -> Result<Ticket, SubmitError> {
         let now = self.now();
-        self.dispatch.query(now, consistency, query, after(now, deadline))
+        self.core.query(now, consistency, query, after(now, deadline))
     }
 
     /// Asks the node at `endpoint` how it is, once.
@@ -199,7 +202,7 @@ impl Engine {
     /// [`SubmitError`]; nothing was sent then.
     pub fn status(&mut self, endpoint: &str, deadline: Option<Duration>) -> Result<Ticket, SubmitError> {
         let now = self.now();
-        self.dispatch.status(now, endpoint, after(now, deadline))
+        self.core.status(now, endpoint, after(now, deadline))
     }
 
     /// Sends what is to be sent, waits until something arrives, a timer runs out, or `timeout` has
@@ -210,50 +213,46 @@ impl Engine {
     /// [`EngineError::Poll`]: the operating system failed. Faults of connections are no errors.
     pub fn poll(&mut self, timeout: Option<Duration>) -> Result<(), EngineError> {
         let now = self.now();
-        if now.since(self.polled_at) > POLL_GAP_MAX {
-            self.links.wait(Some(Duration::ZERO)).map_err(EngineError::Poll)?;
-            self.take_in(now);
+        if self.core.was_away(now) {
+            self.sockets().wait(Some(Duration::ZERO)).map_err(EngineError::Poll)?;
+            self.core.take_in(now);
         }
-        self.dispatch.run(now, &mut self.links);
-        self.links.flush();
+        self.core.run(now);
         let wait = self.longest_wait(self.now(), timeout);
-        self.links.wait(wait).map_err(EngineError::Poll)?;
+        self.sockets().wait(wait).map_err(EngineError::Poll)?;
         let now = self.now();
-        self.take_in(now);
-        self.dispatch.run(now, &mut self.links);
-        self.links.flush();
-        self.polled_at = now;
+        self.core.take_in(now);
+        self.core.run(now);
         Ok(())
     }
 
     /// The next request that came to its end.
     pub fn next_completion(&mut self) -> Option<(Ticket, Completion)> {
-        self.dispatch.next_completion()
+        self.core.next_completion()
     }
 
     /// What was done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.dispatch.stats
+        self.core.stats()
     }
 
     /// Why there is no connection to the endpoints to which there is none, though one was tried.
     pub fn faults(&self) -> impl Iterator<Item = (&str, &LinkFault)> {
-        let endpoints = self.dispatch.endpoints().iter().enumerate();
-        endpoints.filter_map(|(place, endpoint)| Some((endpoint.as_str(), self.links.fault(place)?)))
+        self.core.faults()
     }
 
     /// The cluster of this engine: [`Options::cluster`], or else that of the first node that was reached; `None` until
     /// then.
     #[must_use]
     pub fn cluster(&self) -> Option<ClusterId> {
-        self.links.cluster()
+        self.core.cluster()
     }
 
     /// A handle that ends [`Engine::poll`] from another thread.
     #[must_use]
     pub fn waker(&self) -> Waker {
-        self.links.waker()
+        self.core.connections().waker()
     }
 
     fn now(&self) -> Instant {
@@ -261,10 +260,10 @@ impl Engine {
     }
 
     fn longest_wait(&self, now: Instant, timeout: Option<Duration>) -> Option<Duration> {
-        if self.dispatch.has_completions() || self.links.has_news() {
+        if self.core.has_completions() {
             return Some(Duration::ZERO);
         }
-        let next = self.dispatch.deadline(now).min(self.links.deadline());
+        let next = self.core.deadline(now);
         let own = (next != Instant::NEVER).then(|| Duration::from_millis(next.since(now).0));
         match (own, timeout) {
             (Some(own), Some(timeout)) => Some(own.min(timeout)),
@@ -272,21 +271,8 @@ impl Engine {
         }
     }
 
-    /// Takes in what the links have to tell.
-    fn take_in(&mut self, now: Instant) {
-        self.links.run_timers(now);
-        while let Some(endpoint) = self.links.next_readable() {
-            while let Some(response) = self.links.receive(now, endpoint) {
-                self.dispatch.respond(now, endpoint, &response);
-            }
-        }
-        while let Some(endpoint) = self.links.next_opened() {
-            self.dispatch.link_open(endpoint);
-            self.dispatch.ask_members(now, endpoint, &mut self.links);
-        }
-        while let Some(endpoint) = self.links.next_down() {
-            self.dispatch.link_down(now, endpoint);
-        }
+    fn sockets(&mut self) -> &mut Sockets {
+        self.core.connections_mut()
     }
 }
 

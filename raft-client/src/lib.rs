@@ -8,6 +8,7 @@
 //! - [`BlockingClient`]: one request at a time, with its I/O on the calling thread.
 //! - [`Client`]: a handle for many tasks, whose futures any executor can poll.
 //! - [`Engine`]: what both are made of, for programs that drive many sessions from one thread.
+//! - [`EngineCore`]: the engine without sockets and clock, for event loops of one's own and for simulations.
 //! - [`OperatorClient`]: members, leadership and snapshots.
 //!
 //! ```no_run
@@ -35,7 +36,10 @@ mod stats;
 
 pub use awaitable::Client;
 pub use blocking::BlockingClient;
-pub use engine::{Engine, EngineError, LinkFault, Retry, SessionKey, SubmitError, Ticket, Waker};
+pub use engine::{
+    ConnectionEvent, Connections, Engine, EngineCore, EngineError, LinkFault, Retry, Secrets, SessionKey, SubmitError,
+    Ticket, Waker,
+};
 pub use operator::{Fault, OperatorClient, OperatorError};
 pub use options::{ENDPOINTS_MAX, Options, OptionsError};
 pub use outcome::{Answer, CommandError, Completion, QueryError, Reason};

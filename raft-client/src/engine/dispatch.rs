@@ -1,4 +1,4 @@
-//! What is to be sent where, and what an answer means: all of an engine but its sockets.
+//! What is to be sent where, and what an answer means: all of an engine but its connections.
 
 mod requests;
 mod sessions;
@@ -14,6 +14,7 @@ use raft_core::configuration::Configuration;
 use raft_core::message::ProposeError;
 use raft_core::types::{Instant, Millis};
 
+use crate::engine::connections::Connections;
 use crate::engine::links::Links;
 use crate::engine::secrets::Secrets;
 use crate::engine::slab::{Place, Slab};
@@ -102,11 +103,7 @@ enum Owner {
 }
 
 impl Dispatch {
-    pub(super) fn new(options: &Options) -> Result<Dispatch, EngineError> {
-        let mut secrets = match options.seed {
-            Some(seed) => Secrets::Seeded(Jitter::new(seed)),
-            None => Secrets::System,
-        };
+    pub(super) fn new(options: &Options, mut secrets: Secrets) -> Result<Dispatch, EngineError> {
         let mut jitter = Jitter::new(secrets.seed().ok_or(EngineError::Random)?);
         let pace = Pace {
             attempt_timeout: millis(options.attempt_timeout),
@@ -139,7 +136,7 @@ impl Dispatch {
     }
 
     /// Does what time asks for, and sends what can be sent.
-    pub(super) fn run(&mut self, now: Instant, links: &mut Links) {
+    pub(super) fn run(&mut self, now: Instant, links: &mut Links<impl Connections>) {
         while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Session(index) => self.session_timer(now, index),
@@ -227,7 +224,7 @@ impl Dispatch {
 
     /// Asks a node that was just reached who the members are: those that were given may all be
     /// replaced by others in time.
-    pub(super) fn ask_members(&mut self, now: Instant, endpoint: usize, links: &mut Links) {
+    pub(super) fn ask_members(&mut self, now: Instant, endpoint: usize, links: &mut Links<impl Connections>) {
         // If it is not taken, the node is asked when it is reached the next time.
         let _ = self.transmit(now, endpoint, Owner::Members, links, |_, id| {
             Some(Request { id: id.into(), forward: false, body: RequestBody::Members })
@@ -281,7 +278,7 @@ impl Dispatch {
 
     /// The endpoint that leads, as far as known, if it can be sent to now; else it is seen to that
     /// it will be.
-    fn open_way(&mut self, now: Instant, links: &mut Links) -> Option<usize> {
+    fn open_way(&mut self, now: Instant, links: &mut Links<impl Connections>) -> Option<usize> {
         if self.route.ready_at() > now {
             return None;
         }
@@ -289,7 +286,7 @@ impl Dispatch {
         self.can_send(now, target, links).then_some(target)
     }
 
-    fn can_send(&self, now: Instant, endpoint: usize, links: &mut Links) -> bool {
+    fn can_send(&self, now: Instant, endpoint: usize, links: &mut Links<impl Connections>) -> bool {
         let address = self.endpoints.get(endpoint).map_or("", String::as_str);
         links.open(now, endpoint, address)
     }
@@ -300,7 +297,7 @@ impl Dispatch {
         now: Instant,
         endpoint: usize,
         owner: Owner,
-        links: &mut Links,
+        links: &mut Links<impl Connections>,
         request: impl FnOnce(&Dispatch, Place) -> Option<Request<'_>>,
     ) -> Result<(), Owner> {
         let counts = !matches!(owner, Owner::Members);

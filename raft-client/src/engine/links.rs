@@ -1,36 +1,19 @@
-//! The connections of an engine: one to each endpoint at most, made when it is needed.
+//! The links of an engine, without I/O: to which endpoints there is a connection, what waits on it, and when it is taken
+//! for dead.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
-use std::time::Duration;
 
-use raft_core::client::protocol::{HEAD_BYTES_MAX, Request, Response};
+use raft_core::client::protocol::{Request, Response};
 use raft_core::types::{ClusterId, Instant, Millis};
-use raft_transport_tcp::client::{ClientConnection, ConnectionError, SendError};
+use raft_transport_tcp::client::{ConnectionError, SendError};
 use raft_transport_tcp::handshake::Refusal;
 use thiserror::Error;
 
-use crate::engine::EngineError;
+use crate::engine::connections::{ConnectionEvent, Connections};
 use crate::engine::dispatch::millis;
-use crate::options::{ENDPOINTS_MAX, Options};
-
-/// The token of the waker; those of connections are the places of their endpoints.
-const WAKER: mio::Token = mio::Token(ENDPOINTS_MAX);
-
-/// Ends the present or the next [`Engine::poll`](crate::Engine::poll), from any thread.
-#[derive(Clone, Debug)]
-pub struct Waker(Arc<mio::Waker>);
-
-impl Waker {
-    /// Wakes the engine.
-    pub fn wake(&self) {
-        // This fails only if the engine cannot wait any more either, and then the engine says so.
-        let _ = self.0.wake();
-    }
-}
+use crate::options::Options;
 
 /// Why there is no connection to an endpoint.
 #[derive(Debug, Error)]
@@ -83,14 +66,11 @@ impl fmt::Display for Chain<'_> {
 }
 
 #[derive(Debug)]
-pub(super) struct Links {
-    poll: mio::Poll,
-    events: mio::Events,
-    waker: Arc<mio::Waker>,
+pub(super) struct Links<C> {
+    connections: C,
     links: Vec<Link>,
     /// The cluster: the one in the options, or else that of the first node that was reached. Never another.
     cluster: Option<ClusterId>,
-    frame_bytes_max: usize,
     connect_timeout: Millis,
     silence_max: Millis,
     readable: VecDeque<usize>,
@@ -101,59 +81,60 @@ pub(super) struct Links {
 /// The connection to one endpoint, if there is one.
 #[derive(Debug, Default)]
 struct Link {
-    connection: Option<ClientConnection>,
-    /// Requests that were not answered.
-    outstanding: usize,
-    /// When it was dialed; once it is established, since when an answer is waited for.
-    since: Instant,
+    state: LinkState,
     /// Too much waits to be sent.
     full: bool,
     /// It stands in the queue of readable ones.
     readable: bool,
     /// Its end was not yet told.
     down: bool,
-    /// How often it was dialed, to try all addresses of a host in turn.
+    /// How often it was dialed.
     dials: usize,
     fault: Option<LinkFault>,
 }
 
-impl Link {
-    fn is_established(&self) -> bool {
-        self.connection.as_ref().is_some_and(ClientConnection::is_established)
-    }
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum LinkState {
+    /// There is no connection.
+    #[default]
+    Closed,
+    /// Dialed at that moment.
+    Dialing(Instant),
+    /// Requests can be sent. So many were not answered, and an answer has been waited for since then.
+    Established { outstanding: usize, since: Instant },
+}
 
+impl Link {
     /// When it is taken for dead, unless something arrives.
     fn deadline(&self, connect_timeout: Millis, silence_max: Millis) -> Instant {
-        match &self.connection {
-            None => Instant::NEVER,
-            Some(connection) if !connection.is_established() => self.since.after(connect_timeout),
-            Some(_) if self.outstanding == 0 => Instant::NEVER,
-            Some(_) => self.since.after(silence_max),
+        match self.state {
+            LinkState::Closed | LinkState::Established { outstanding: 0, .. } => Instant::NEVER,
+            LinkState::Dialing(since) => since.after(connect_timeout),
+            LinkState::Established { since, .. } => since.after(silence_max),
         }
     }
 }
 
-impl Links {
-    pub(super) fn new(options: &Options) -> Result<Links, EngineError> {
-        let poll = mio::Poll::new().map_err(EngineError::Poll)?;
-        let waker = mio::Waker::new(poll.registry(), WAKER).map_err(EngineError::Poll)?;
-        Ok(Links {
-            poll,
-            events: mio::Events::with_capacity(64),
-            waker: Arc::new(waker),
+impl<C: Connections> Links<C> {
+    pub(super) fn new(options: &Options, connections: C) -> Links<C> {
+        Links {
+            connections,
             links: Vec::new(),
             cluster: options.cluster,
-            frame_bytes_max: options.message_bytes_max.saturating_add(HEAD_BYTES_MAX),
             connect_timeout: millis(options.connect_timeout),
             silence_max: millis(options.attempt_timeout),
             readable: VecDeque::new(),
             opened: VecDeque::new(),
             down: VecDeque::new(),
-        })
+        }
     }
 
-    pub(super) fn waker(&self) -> Waker {
-        Waker(Arc::clone(&self.waker))
+    pub(super) fn connections(&self) -> &C {
+        &self.connections
+    }
+
+    pub(super) fn connections_mut(&mut self) -> &mut C {
+        &mut self.connections
     }
 
     /// Whether requests can be sent to the endpoint now. If there is no connection, one is begun.
@@ -162,34 +143,28 @@ impl Links {
             self.links.resize_with(endpoint + 1, Link::default);
         }
         let Some(link) = self.links.get_mut(endpoint) else { return false };
-        if link.connection.is_some() {
-            return !link.full && link.is_established();
-        }
-        if !link.down {
-            link.dials = link.dials.wrapping_add(1);
-            link.since = now;
-            let dialed = resolve(address, link.dials).map_err(LinkFault::Resolve).and_then(|address| {
-                let (cluster, registry, token) = (self.cluster, self.poll.registry(), mio::Token(endpoint));
-                Ok(ClientConnection::dial(address, cluster, self.frame_bytes_max, registry, token)?)
-            });
-            match dialed {
-                Ok(connection) => link.connection = Some(connection),
-                Err(fault) => self.fail(endpoint, fault),
+        match link.state {
+            LinkState::Established { .. } => return !link.full,
+            LinkState::Closed if !link.down => {
+                link.dials = link.dials.wrapping_add(1);
+                link.state = LinkState::Dialing(now);
+                if let Err(fault) = self.connections.dial(endpoint, address, link.dials, self.cluster) {
+                    self.fail(endpoint, fault);
+                }
             }
+            LinkState::Closed | LinkState::Dialing(_) => {}
         }
         false
     }
 
-    /// Puts a request behind what waits to be sent. Gives whether it was taken.
+    /// Puts a request after those that wait to be sent. Returns whether it was taken.
     pub(super) fn send(&mut self, now: Instant, endpoint: usize, request: &Request<'_>) -> bool {
         let Some(link) = self.links.get_mut(endpoint) else { return false };
-        let Some(connection) = &mut link.connection else { return false };
-        match connection.send(request) {
+        let LinkState::Established { outstanding, since } = link.state else { return false };
+        match self.connections.send(endpoint, request) {
             Ok(()) => {
-                if link.outstanding == 0 {
-                    link.since = now;
-                }
-                link.outstanding += 1;
+                let since = if outstanding == 0 { now } else { since };
+                link.state = LinkState::Established { outstanding: outstanding + 1, since };
                 true
             }
             Err(error) => {
@@ -204,61 +179,52 @@ impl Links {
         self.links.get(endpoint).is_some_and(|link| link.full)
     }
 
-    /// Hands what was sent to the sockets.
+    /// Hands on what waits to be sent.
     pub(super) fn flush(&mut self) {
         for endpoint in 0..self.links.len() {
             let Some(link) = self.links.get_mut(endpoint) else { return };
-            let Some(connection) = link.connection.as_mut().filter(|connection| connection.is_established()) else {
-                continue;
-            };
-            match connection.flush() {
-                Ok(()) => link.full = false,
-                Err(error) => self.fail(endpoint, error.into()),
+            if matches!(link.state, LinkState::Established { .. }) {
+                match self.connections.flush(endpoint) {
+                    Ok(()) => link.full = false,
+                    Err(fault) => self.fail(endpoint, fault),
+                }
             }
         }
     }
 
-    /// Waits for something to arrive, and lets the connections go on.
-    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = if self.has_news() { Some(Duration::ZERO) } else { timeout };
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            result => result?,
+    /// Takes in what happened to the connections.
+    pub(super) fn take_events(&mut self, now: Instant) {
+        while let Some((endpoint, event)) = self.connections.next_event() {
+            self.happened(now, endpoint, event);
         }
-        // Taken out for a moment, so that what they announce can change the links.
-        let events = std::mem::replace(&mut self.events, mio::Events::with_capacity(0));
-        for event in events.iter().filter(|event| event.token() != WAKER) {
-            self.ready(event);
-        }
-        self.events = events;
-        Ok(())
     }
 
-    fn ready(&mut self, event: &mio::event::Event) {
-        let endpoint = event.token().0;
-        let Some(link) = self.links.get_mut(endpoint) else { return };
-        let Some(connection) = &mut link.connection else { return };
-        let was_established = connection.is_established();
-        if let Err(error) = connection.ready(event) {
-            return self.fail(endpoint, error.into());
-        }
-        link.full = false;
-        if let Some(node) = connection.node().filter(|_| !was_established) {
-            if let Err(fault) = check_cluster(self.cluster, node.cluster) {
-                return self.fail(endpoint, fault);
+    fn happened(&mut self, now: Instant, endpoint: usize, event: ConnectionEvent) {
+        let Some(link) = self.links.get_mut(endpoint).filter(|link| link.state != LinkState::Closed) else { return };
+        match event {
+            ConnectionEvent::Established(cluster) => match check_cluster(self.cluster, cluster) {
+                Ok(()) => {
+                    self.cluster = Some(cluster);
+                    link.state = LinkState::Established { outstanding: 0, since: now };
+                    link.fault = None;
+                    self.opened.push_back(endpoint);
+                }
+                Err(fault) => self.fail(endpoint, fault),
+            },
+            ConnectionEvent::Writable => link.full = false,
+            ConnectionEvent::Readable => {
+                if !link.readable {
+                    link.readable = true;
+                    self.readable.push_back(endpoint);
+                }
             }
-            self.cluster = Some(node.cluster);
-            link.fault = None;
-            self.opened.push_back(endpoint);
-        }
-        if connection.has_unread() && !link.readable {
-            link.readable = true;
-            self.readable.push_back(endpoint);
+            ConnectionEvent::Lost(fault) => self.fail(endpoint, fault),
         }
     }
 
     /// The connection is at its end, which is told once.
     fn fail(&mut self, endpoint: usize, fault: LinkFault) {
+        self.connections.hang_up(endpoint);
         let fault = match fault {
             LinkFault::Connection(ConnectionError::Refused(Refusal::OtherCluster { cluster })) => {
                 check_cluster(self.cluster, cluster).err().unwrap_or(fault)
@@ -266,7 +232,7 @@ impl Links {
             fault => fault,
         };
         let Some(link) = self.links.get_mut(endpoint) else { return };
-        (link.connection, link.outstanding, link.full) = (None, 0, false);
+        (link.state, link.full) = (LinkState::Closed, false);
         link.fault = Some(fault);
         if !link.down {
             link.down = true;
@@ -291,8 +257,8 @@ impl Links {
             let Some(link) = self.links.get(endpoint) else { return };
             // What has arrived and was not taken is an answer too.
             if !link.readable && link.deadline(self.connect_timeout, self.silence_max) <= now {
-                let established = link.is_established();
-                self.fail(endpoint, if established { LinkFault::Silent } else { LinkFault::ConnectTimeout });
+                let dialing = matches!(link.state, LinkState::Dialing(_));
+                self.fail(endpoint, if dialing { LinkFault::ConnectTimeout } else { LinkFault::Silent });
             }
         }
     }
@@ -307,18 +273,22 @@ impl Links {
     /// The next response of an endpoint; with `None`, all that has arrived was taken.
     pub(super) fn receive(&mut self, now: Instant, endpoint: usize) -> Option<Response<'_>> {
         let link = self.links.get_mut(endpoint)?;
-        match link.connection.as_mut()?.response() {
+        let LinkState::Established { outstanding, .. } = &link.state else { return None };
+        let outstanding = outstanding.saturating_sub(1);
+        match self.connections.response(endpoint) {
             Ok(Some(response)) => {
-                link.outstanding = link.outstanding.saturating_sub(1);
-                link.since = now;
+                link.state = LinkState::Established { outstanding, since: now };
                 Some(response)
             }
             Ok(None) => None,
-            Err(error) => {
-                // The connection itself is still borrowed for the response; it is dropped later.
-                link.fault = Some(error.into());
-                link.down = true;
-                self.down.push_back(endpoint);
+            Err(fault) => {
+                // The connection is still borrowed for the response; it is hung up when its end is told.
+                (link.state, link.full) = (LinkState::Closed, false);
+                link.fault = Some(fault);
+                if !link.down {
+                    link.down = true;
+                    self.down.push_back(endpoint);
+                }
                 None
             }
         }
@@ -332,8 +302,8 @@ impl Links {
     /// The next endpoint whose connection could not be made or was lost.
     pub(super) fn next_down(&mut self) -> Option<usize> {
         let endpoint = self.down.pop_front()?;
+        self.connections.hang_up(endpoint);
         if let Some(link) = self.links.get_mut(endpoint) {
-            (link.connection, link.outstanding, link.full) = (None, 0, false);
             link.down = false;
         }
         Some(endpoint)
@@ -348,11 +318,4 @@ impl Links {
     pub(super) fn fault(&self, endpoint: usize) -> Option<&LinkFault> {
         self.links.get(endpoint)?.fault.as_ref()
     }
-}
-
-/// An address of the host and port, another one each time if there are several.
-fn resolve(address: &str, dials: usize) -> io::Result<SocketAddr> {
-    let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
-    let place = dials.checked_rem(addresses.len()).unwrap_or(0);
-    addresses.get(place).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
 }

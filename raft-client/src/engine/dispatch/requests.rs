@@ -7,6 +7,7 @@ use raft_core::session::operation::{Operation, Outcome};
 use raft_core::types::{Instant, Millis};
 use raft_core::wire::Bytes;
 
+use crate::engine::connections::Connections;
 use crate::engine::dispatch::{Dispatch, Kind, Owner, Submitted, Work};
 use crate::engine::links::Links;
 use crate::engine::slab::Place;
@@ -102,7 +103,7 @@ impl Dispatch {
     }
 
     /// Sends the request, if it is due. Gives `false` if it is and cannot be sent now.
-    pub(super) fn run_request(&mut self, now: Instant, place: Place, links: &mut Links) -> bool {
+    pub(super) fn run_request(&mut self, now: Instant, place: Place, links: &mut Links<impl Connections>) -> bool {
         let Some(request) = self.submitted.get(place) else { return true };
         let kind = request.kind;
         if request.attempts.is_over(now) {
@@ -134,7 +135,7 @@ impl Dispatch {
         true
     }
 
-    fn send_request(&mut self, now: Instant, place: Place, endpoint: usize, links: &mut Links) {
+    fn send_request(&mut self, now: Instant, place: Place, endpoint: usize, links: &mut Links<impl Connections>) {
         let Some(request) = self.submitted.get_mut(place) else { return };
         let attempt = request.attempts.send(now, &self.pace, &mut self.jitter);
         let wake = request.attempts.wake(now);

@@ -5,6 +5,7 @@ use raft_core::client::protocol::ResponseBody;
 use raft_core::client::session::{self as core, ClientSession, Outgoing, SessionEnd, Token, What};
 use raft_core::types::{Instant, Sequence};
 
+use crate::engine::connections::Connections;
 use crate::engine::dispatch::{Dispatch, Kind, Owner, Submitted, Work};
 use crate::engine::links::Links;
 use crate::engine::slab::Place;
@@ -175,7 +176,7 @@ impl Dispatch {
     }
 
     /// Sends what the session has to send. Gives whether all of it was sent.
-    pub(super) fn run_session(&mut self, now: Instant, place: Place, links: &mut Links) -> bool {
+    pub(super) fn run_session(&mut self, now: Instant, place: Place, links: &mut Links<impl Connections>) -> bool {
         // One that is over, or was closed meanwhile, needs no way to the leader.
         while self.has_session(place) {
             let Some(endpoint) = self.open_way(now, links) else { return false };
@@ -198,7 +199,13 @@ impl Dispatch {
     }
 
     /// Sends the next thing the session has to send, if there is one.
-    fn send_of_session(&mut self, now: Instant, place: Place, endpoint: usize, links: &mut Links) -> bool {
+    fn send_of_session(
+        &mut self,
+        now: Instant,
+        place: Place,
+        endpoint: usize,
+        links: &mut Links<impl Connections>,
+    ) -> bool {
         let Some(session) = self.sessions.get_mut(place) else { return false };
         let Some(outgoing) = session.core.as_mut().and_then(|core| core.transmit(now)) else { return false };
         let (what, attempt) = (outgoing.token.what(), outgoing.token.attempt());
