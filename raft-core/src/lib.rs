@@ -6,6 +6,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod back_off;
 pub mod client;
 pub mod configuration;
 pub mod crc;

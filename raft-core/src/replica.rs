@@ -13,6 +13,7 @@ mod snapshots;
 
 use thiserror::Error;
 
+use crate::back_off::BackOff;
 use crate::client::protocol::{Consistency, NodeStatus, RoleName};
 use crate::configuration::change::MemberChange;
 use crate::configuration::{self, Configuration, LoadError};
@@ -92,7 +93,10 @@ struct Core<S, M, X, const NODES: usize> {
     /// Whether a snapshot was asked for, and the last entry of the last one that was made.
     snapshot_wanted: bool,
     snapshot_made: Index,
-    /// The log was told to drop entries so far.
+    /// When a snapshot that found no room is tried again, and how many found none.
+    snapshot_again: BackOff,
+    snapshots_failed: u64,
+    /// The log was told to drop what this snapshot, by its last entry, covers.
     compacted: Index,
 }
 
@@ -167,6 +171,8 @@ where
             checks: Checks::default(),
             snapshot_wanted: false,
             snapshot_made: Index::ZERO,
+            snapshot_again: BackOff::default(),
+            snapshots_failed: 0,
             compacted: Index::ZERO,
         };
         Ok(Replica { core, transport, next_ticket })
@@ -194,7 +200,9 @@ where
         if let Some(check) = self.compare(now) {
             observer.event(now, Event::Diverged { check });
         }
-        self.core.keep_log_short()?;
+        if let Some(event) = self.core.keep_log_short(now)? {
+            observer.event(now, event);
+        }
         self.send()?;
         while let Some((at, event)) = self.core.raft.event() {
             observer.event(at, event);
@@ -394,6 +402,9 @@ where
             syncs: metrics.syncs,
             entries_synced: metrics.entries_synced,
             bytes_written: metrics.bytes_written,
+            log_bytes: self.core.raft.storage().bytes_behind(status.base),
+            full: metrics.full,
+            snapshots_failed: self.core.snapshots_failed,
         }
     }
 }

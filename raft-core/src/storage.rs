@@ -163,6 +163,11 @@ pub trait Storage {
         Err(Full)
     }
 
+    /// Drops the draft, if there is one, and frees its room.
+    fn drop_draft(&mut self) {
+        self.begin_draft();
+    }
+
     /// Bytes of the draft, as [`Storage::read_snapshot`] gives those of the snapshot.
     ///
     /// # Errors
@@ -223,6 +228,8 @@ pub struct StorageMetrics {
     pub entries_synced: u64,
     /// Bytes written.
     pub bytes_written: u64,
+    /// Whether there is no room for what the log needs next: no entry of a client is taken before there is.
+    pub full: bool,
 }
 
 /// There is no room for another entry: try again when entries have been applied and compacted.

@@ -4,7 +4,7 @@ use raft_core::client::protocol::{NotExecuted, RequestId, Response, ResponseBody
 use raft_core::configuration::Configuration;
 use raft_core::machine::Sink;
 use raft_core::message::{ForwardTicket, ProposeError};
-use raft_core::raft::event::{Event, StepDown};
+use raft_core::raft::event::{Event, SnapshotRefusal, StepDown};
 use raft_core::raft::{StepError, TransferError};
 use raft_core::replica::Observer;
 use raft_core::session::operation::Outcome;
@@ -68,7 +68,10 @@ impl<N: Network, O: Observer> Observer for Answering<'_, N, O> {
 
     fn ignored(&mut self, from: NodeId, error: StepError) {
         self.told.ignored(from, error);
-        tracing::warn!(%from, %error, "ignored a message");
+        // That there is no room is told by an event, once.
+        if !matches!(error, StepError::Snapshot { reason: SnapshotRefusal::NoSpace, .. }) {
+            tracing::warn!(%from, %error, "ignored a message");
+        }
     }
 
     fn event(&mut self, at: Instant, event: Event) {
@@ -78,6 +81,7 @@ impl<N: Network, O: Observer> Observer for Answering<'_, N, O> {
             | Event::Diverged { .. }
             | Event::PeerForgot { .. }
             | Event::SnapshotRefused { .. }
+            | Event::SnapshotFailed { .. }
             | Event::DiskStalled { .. }
             | Event::TransferFailed { .. }
             | Event::SteppedDown { reason: StepDown::LostQuorum | StepDown::NoSpace, .. } => {

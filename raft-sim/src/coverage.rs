@@ -57,6 +57,7 @@ impl Coverage {
             Event::SnapshotSent { .. } => "snapshot sent",
             Event::SnapshotInstalled { .. } => "snapshot installed",
             Event::SnapshotRefused { .. } => "snapshot refused",
+            Event::SnapshotFailed { .. } => "snapshot without room",
             Event::TransferBegan { .. } => "transfer began",
             Event::TransferFailed { .. } => "transfer failed",
             Event::DiskStalled { .. } => "disk stalled",

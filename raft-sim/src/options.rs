@@ -308,6 +308,7 @@ fn raft(random: &mut Random) -> Config {
         snapshot_after_entries: *random.pick(&[30, 100, 1_000, 1_000_000]).unwrap_or(&100),
         snapshot_after_bytes: *random.pick(&[20_000, 1 << 30]).unwrap_or(&20_000),
         snapshot_keep_entries: random.below(40),
+        snapshot_keep_bytes_max: *random.pick(&[None, Some(0), Some(2_000)]).unwrap_or(&None),
         check_after_entries: *random.pick(&[0, 10, 100]).unwrap_or(&10),
         seed: 1,
     }

@@ -253,7 +253,7 @@ impl<F: Files> Storage for FileStorage<F> {
 
     fn metrics(&self) -> StorageMetrics {
         let Metrics { syncs, entries, bytes, .. } = self.metrics;
-        StorageMetrics { syncs, entries_synced: entries, bytes_written: bytes }
+        StorageMetrics { syncs, entries_synced: entries, bytes_written: bytes, full: self.spare.is_short() }
     }
 
     fn hard_state(&self) -> HardState {
@@ -387,6 +387,11 @@ impl<F: Files> Storage for FileStorage<F> {
 
     fn extend_draft(&mut self, bytes: &[u8]) -> Result<(), Full> {
         self.fill_draft(bytes)
+    }
+
+    fn drop_draft(&mut self) {
+        let dropped = self.snapshots.drop_draft(&self.files);
+        self.keep_error(dropped);
     }
 
     fn read_draft(&mut self, offset: u64, bytes_max: usize) -> Result<&[u8], ReadError<StorageError>> {

@@ -38,6 +38,9 @@ pub(crate) fn status_json(endpoint: &str, status: &NodeStatus) -> Value {
             "syncs": status.syncs,
             "entries_synced": status.entries_synced,
             "bytes_written": status.bytes_written,
+            "log_bytes": status.log_bytes,
+            "full": status.full,
+            "snapshots_failed": status.snapshots_failed,
         },
     })
 }

@@ -333,6 +333,9 @@ impl State {
             syncs: 0,
             entries_synced: 0,
             bytes_written: 0,
+            log_bytes: 0,
+            full: false,
+            snapshots_failed: 0,
         }
     }
 }

@@ -282,6 +282,12 @@ pub struct NodeStatus {
     pub entries_synced: u64,
     /// Bytes written to the storage.
     pub bytes_written: u64,
+    /// The bytes of the entries that the log holds; an estimate.
+    pub log_bytes: u64,
+    /// Whether the disk has no room for the log to go on: commands are refused until there is some.
+    pub full: bool,
+    /// Snapshots that were to be made since the node's start and found no room.
+    pub snapshots_failed: u64,
 }
 
 /// Why bytes are no request or response.

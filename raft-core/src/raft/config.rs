@@ -5,6 +5,9 @@ use thiserror::Error;
 use crate::entry::PAYLOAD_BYTES_MAX;
 use crate::types::Millis;
 
+/// So many bytes of entries before a snapshot are kept at least, unless the bound on them is set.
+pub const SNAPSHOT_KEEP_BYTES: u64 = 4 << 20;
+
 /// The settings of a [`crate::raft::Raft`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -36,8 +39,12 @@ pub struct Config {
     pub snapshot_after_entries: u64,
     /// A snapshot is made when the log behind the last one has so many bytes.
     pub snapshot_after_bytes: u64,
-    /// The entries before a snapshot that are kept in the log, for followers that are a little behind.
+    /// The most entries before a snapshot that are kept in the log, for followers that are a little behind.
     pub snapshot_keep_entries: u64,
+    /// The most bytes of them. `None`: a quarter of the snapshot's bytes, but at least [`SNAPSHOT_KEEP_BYTES`]; a
+    /// follower that needs more is as well served with the snapshot. Storages drop whole files, so that a log may
+    /// keep a file more than this. A log that has no room keeps nothing.
+    pub snapshot_keep_bytes_max: Option<u64>,
     /// Replicas compare their states each time that so many entries were applied; 0 for never.
     pub check_after_entries: u64,
     /// Where the jitter of elections begins; should differ between nodes and between starts.
@@ -61,6 +68,7 @@ impl Default for Config {
             snapshot_after_entries: 1 << 20,
             snapshot_after_bytes: 256 << 20,
             snapshot_keep_entries: 1 << 12,
+            snapshot_keep_bytes_max: None,
             check_after_entries: 1 << 16,
             seed: 0,
         }
@@ -68,6 +76,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The most bytes of entries to keep before a snapshot of so many bytes.
+    pub(crate) fn keep_bytes_max(&self, snapshot_bytes: u64) -> u64 {
+        self.snapshot_keep_bytes_max.unwrap_or((snapshot_bytes / 4).max(SNAPSHOT_KEEP_BYTES))
+    }
+
     /// Checks that the settings can work together.
     ///
     /// # Errors

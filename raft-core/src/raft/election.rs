@@ -178,6 +178,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// entries of earlier terms are committed (section 5.4.2; dissertation, section 6.4).
     fn lead(&mut self) {
         assert!(self.hard_state_is_saved(), "votes are counted when the own one is durable");
+        self.drop_draft();
         let (last, now) = (self.storage.last(), self.now);
         let step_max = Millis(self.config.election_timeout.0.saturating_mul(2));
         let clock = ClusterClock::new(self.storage.last_time(), now, step_max);

@@ -91,6 +91,12 @@ pub enum Event {
         /// Why.
         reason: SnapshotRefusal,
     },
+    /// A snapshot of this node's state was to be made, and there is no room for it. It is tried again after a while
+    /// that grows with each failure; this is told once, until one was made.
+    SnapshotFailed {
+        /// The last entry that it was to cover.
+        through: EntryId,
+    },
     /// Leadership is being handed over.
     TransferBegan {
         /// To whom.

@@ -44,6 +44,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             role,
             replies,
             draft,
+            receive_again,
             taken_at,
             hand_over_at,
             last_ticket,
@@ -62,6 +63,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         };
         (id, membership, previous, configured == &membership.entry).hash(hasher);
         (saved, commit, applied, restore, replies, draft, expelled, suspect).hash(hasher);
+        (receive_again.failures(), receive_again.is_over(*now)).hash(hasher);
         (last_ticket, last_ticket_term == &self.term(), limits.is_due(*hand_over_at)).hash(hasher);
         lease.map(|lease| limits.over(*taken_at, lease.wait())).hash(hasher);
         core::mem::discriminant(role).hash(hasher);

@@ -40,6 +40,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         // Only entries that this leader's log is known to share are committed by its word.
         self.commit_to(commit.min(known_to_match));
         self.trust_again(known_to_match);
+        if rejected.is_none() {
+            self.drop_needless_draft();
+        }
         let following = self.following_mut().expect("this leader was just heard");
         following.matched = following.matched.max(known_to_match);
         following.round = following.round.max(round);

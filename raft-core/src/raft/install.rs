@@ -10,10 +10,15 @@ use crate::snapshot::{self, OpenError, Which};
 use crate::storage::{SnapshotId, Storage};
 use crate::types::{EntryId, Index, NodeId, Term};
 
+/// How often the wait for room doubles, from an election timeout on.
+const DOUBLINGS_MAX: u32 = 3;
+
 /// A snapshot that is arriving.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Draft {
     snapshot: SnapshotId,
+    /// The term of the leader that sent a part of it last.
+    term: Term,
     /// So much is there, without gaps, and its checksum.
     received: u64,
     checksum: u32,
@@ -43,7 +48,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             following.round = following.round.max(round);
         }
         if let Some(matched) = self.holds(snapshot.through) {
-            self.draft = None;
+            self.drop_draft();
             self.match_through(matched);
             return Ok(());
         }
@@ -52,6 +57,30 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             following.received = received;
         }
         Ok(())
+    }
+
+    /// Lets go of a snapshot that is arriving and is not needed any more.
+    pub(super) fn drop_draft(&mut self) {
+        self.receive_again.end();
+        if self.draft.take().is_some() {
+            self.storage.drop_draft();
+        }
+    }
+
+    /// An append of the leader was taken. If the log has caught up with the snapshot that is arriving, or another
+    /// leader than the one that sent it goes on with entries, that is not needed any more.
+    pub(super) fn drop_needless_draft(&mut self) {
+        let (term, commit) = (self.term(), self.commit);
+        let needless = |draft: &Draft| draft.snapshot.through.index <= commit || draft.term < term;
+        if self.draft.as_ref().is_some_and(needless) {
+            self.drop_draft();
+        }
+    }
+
+    /// Whether a part of a snapshot has arrived, and lies in the storage's draft.
+    #[must_use]
+    pub fn receives_snapshot(&self) -> bool {
+        self.draft.as_ref().is_some_and(|draft| draft.received > 0)
     }
 
     /// How far the log is known to equal the leader's, if the snapshot brings nothing that it lacks:
@@ -84,12 +113,17 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         round: Round,
         data: &[u8],
     ) -> Result<Option<Received>, StepError> {
-        let through = snapshot.through;
+        let (through, term) = (snapshot.through, self.term());
         if self.draft.as_ref().is_none_or(|draft| draft.snapshot != snapshot) {
-            self.storage.begin_draft();
-            self.draft = Some(Draft { snapshot, received: 0, checksum: 0, resend_told: None });
+            self.storage.drop_draft();
+            self.draft = Some(Draft { snapshot, term, received: 0, checksum: 0, resend_told: None });
         }
         let Some(draft) = &mut self.draft else { return Ok(None) };
+        draft.term = term;
+        if !self.receive_again.is_over(self.now) {
+            // There was no room a short while ago.
+            return Ok(Some(Received { through, bytes: 0, resend: false }));
+        }
         let known = draft.received.checked_sub(offset);
         let resend = known.is_none() && draft.resend_told.is_none_or(|told| told < round);
         if resend {
@@ -99,6 +133,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let new = known.and_then(|known| data.get(usize::try_from(known).ok()?..)).unwrap_or_default();
         let room = usize::try_from(snapshot.bytes.saturating_sub(draft.received)).unwrap_or(usize::MAX);
         let new = new.get(..new.len().min(room)).unwrap_or_default();
+        if draft.received == 0 && !new.is_empty() {
+            self.storage.begin_draft();
+        }
         if !new.is_empty() && self.storage.extend_draft(new).is_err() {
             return Err(self.refuse(snapshot, round, SnapshotRefusal::NoSpace));
         }
@@ -111,16 +148,21 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok(Some(Received { through, bytes: draft.received, resend }))
     }
 
-    /// Drops the draft. The leader learns that nothing is there, and with its next heartbeat, that it
-    /// is wanted from the beginning: so a disk that stays full costs one attempt for each of those.
+    /// Drops the draft. The leader learns that nothing is there, and with a later heartbeat, that it is wanted from
+    /// the beginning: with the next one, or, if there was no room, after a wait that grows from one to eight
+    /// election timeouts. That there is no room is told once, until a snapshot has been installed.
     fn refuse(&mut self, snapshot: SnapshotId, round: Round, reason: SnapshotRefusal) -> StepError {
-        let through = snapshot.through;
-        self.draft = Some(Draft { snapshot, received: 0, checksum: 0, resend_told: Some(round) });
-        self.storage.begin_draft();
+        let (through, term) = (snapshot.through, self.term());
+        self.draft = Some(Draft { snapshot, term, received: 0, checksum: 0, resend_told: Some(round) });
+        self.storage.drop_draft();
+        let is_news = reason != SnapshotRefusal::NoSpace
+            || self.receive_again.failed(self.now, self.config.election_timeout, DOUBLINGS_MAX);
         if let Some(following) = self.following_mut() {
             following.received = Some(Received { through, bytes: 0, resend: false });
         }
-        self.tell(Event::SnapshotRefused { through, reason });
+        if is_news {
+            self.tell(Event::SnapshotRefused { through, reason });
+        }
         StepError::Snapshot { through, reason }
     }
 
@@ -155,6 +197,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             self.saved.through = EntryId::new(term, self.commit);
         }
         self.storage.adopt_draft(snapshot);
+        self.receive_again.end();
         assert_eq!(self.storage.last(), through, "the snapshot has taken the place of the log");
         self.membership = membership;
         self.previous = None;

@@ -30,6 +30,7 @@ mod transfer;
 
 use heapless::Vec;
 
+use crate::back_off::BackOff;
 use crate::client::protocol::RoleName;
 use crate::configuration::Lease;
 use crate::message::{Body, Message, ReadTicket};
@@ -111,6 +112,8 @@ pub struct Raft<S, const NODES: usize> {
     replies: Vec<(NodeId, Reply), NODES>,
     /// A snapshot that is arriving. It goes on across leaders.
     draft: Option<Draft>,
+    /// When a snapshot for which there was no room may be received again.
+    receive_again: BackOff,
     /// When an entry of another leader was taken last, or this node started.
     taken_at: Instant,
     /// Not earlier than this is leadership handed over unasked, by whichever term of this node's: the last time may have
@@ -390,12 +393,6 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     #[must_use]
     pub fn awaits_restore(&self) -> bool {
         self.restore
-    }
-
-    /// Whether a snapshot is arriving, in the storage's draft.
-    #[must_use]
-    pub fn receives_snapshot(&self) -> bool {
-        self.draft.is_some()
     }
 
     /// Whether a follower that answers is being sent the latest snapshot.

@@ -3,6 +3,7 @@
 use heapless::Vec;
 use thiserror::Error;
 
+use crate::back_off::BackOff;
 use crate::configuration::{self, Configuration, LoadError};
 use crate::entry::EntryKind;
 use crate::message::ReadTicket;
@@ -92,6 +93,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             role: Role::Follower(Follower { election_at, leader: None }),
             replies: Vec::new(),
             draft: None,
+            receive_again: BackOff::default(),
             taken_at: now,
             hand_over_at: now,
             last_ticket,

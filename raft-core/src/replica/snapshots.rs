@@ -4,16 +4,20 @@
 use crate::configuration::{self, CONFIGURATION_BYTES_MAX};
 use crate::crc::crc32c;
 use crate::machine::{Sink, Source, StateMachine};
+use crate::raft::event::Event;
 use crate::replica::{Core, Observer, PollError};
 use crate::session::memory::SessionMemory;
 use crate::snapshot::{self, HEAD_BYTES_MAX, Head, OpenError, Which};
 use crate::storage::{ReadError, SnapshotId, Storage};
-use crate::types::{ClusterTime, EntryId, Index};
+use crate::types::{ClusterTime, EntryId, Index, Instant};
 
 /// The bytes of state that are read at once while it is restored.
 const RESTORE_BYTES: usize = 64 << 10;
 /// What is asked for to read one entry's header: one entry is read whatever its length.
 const ENTRY_BYTES: usize = 1;
+
+/// How often the wait for room doubles, from an election timeout on: a whole state is written in vain each time.
+const DOUBLINGS_MAX: u32 = 7;
 
 /// Writes the draft of a snapshot.
 struct Draft<'a, S> {
@@ -25,7 +29,10 @@ struct Draft<'a, S> {
 
 impl<S: Storage> Sink for Draft<'_, S> {
     fn write(&mut self, bytes: &[u8]) {
-        self.full |= self.storage.extend_draft(bytes).is_err();
+        if self.full {
+            return;
+        }
+        self.full = self.storage.extend_draft(bytes).is_err();
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
         self.checksum = crc32c(self.checksum, bytes);
     }
@@ -68,43 +75,67 @@ impl<S: Storage> Source for State<'_, S> {
 }
 
 impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, M, X, NODES> {
-    /// Makes a snapshot if one is due, and drops what the latest one covers from the log.
-    pub(super) fn keep_log_short(&mut self) -> Result<(), PollError<S::Error>> {
-        if self.snapshot_is_due() {
-            self.make_snapshot()?;
-        }
-        let snapshot = self.raft.storage().snapshot().map_or(Index::ZERO, |snapshot| snapshot.through.index);
-        let keep_from = Index(snapshot.0.saturating_sub(self.config.snapshot_keep_entries));
-        if keep_from > self.compacted && !self.raft.awaits_restore() {
-            self.compacted = keep_from;
+    /// Makes a snapshot if one is due, and drops what the latest one covers from the log. Returns what is to be
+    /// told of it.
+    pub(super) fn keep_log_short(&mut self, now: Instant) -> Result<Option<Event>, PollError<S::Error>> {
+        let event = if self.snapshot_is_due(now) { self.make_snapshot(now)? } else { None };
+        let storage = self.raft.storage();
+        if let Some(snapshot) = storage.snapshot()
+            && (snapshot.through.index > self.compacted
+                || (storage.metrics().full && snapshot.through.index > storage.base().index))
+            && !self.raft.awaits_restore()
+        {
+            self.compacted = snapshot.through.index;
+            let keep_from = self.keep_from(snapshot);
             self.raft.storage_mut().compact(keep_from);
         }
-        Ok(())
+        Ok(event)
     }
 
-    fn snapshot_is_due(&self) -> bool {
+    /// The entry behind which the log is kept when there is that snapshot.
+    fn keep_from(&self, snapshot: SnapshotId) -> Index {
+        let (storage, through) = (self.raft.storage(), snapshot.through.index);
+        if storage.metrics().full {
+            return through;
+        }
+        let bytes_max = storage.bytes_behind(through).saturating_add(self.config.keep_bytes_max(snapshot.bytes));
+        let (mut from, mut to) = (through.0.saturating_sub(self.config.snapshot_keep_entries), through.0);
+        // The longest tail that is within the bound on bytes.
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let fits = storage.bytes_behind(Index(middle)) <= bytes_max;
+            (from, to) = if fits { (from, middle) } else { (middle + 1, to) };
+        }
+        Index(to)
+    }
+
+    fn snapshot_is_due(&self, now: Instant) -> bool {
         let (storage, applied) = (self.raft.storage(), self.raft.last_applied());
         let latest = storage.snapshot().map_or(Index::ZERO, |snapshot| snapshot.through.index);
         // One is under way to the disk, one arrives, or there is nothing new to put into one.
         if latest < self.snapshot_made || self.raft.receives_snapshot() || applied <= latest {
             return false;
         }
+        if self.snapshot_wanted {
+            return true;
+        }
         let entries = applied.since(latest);
         let over = |times: u64| {
             entries >= self.config.snapshot_after_entries.saturating_mul(times)
                 || storage.bytes_behind(latest) >= self.config.snapshot_after_bytes.saturating_mul(times)
         };
-        // A follower that is being sent the latest one would have to begin anew. But the log does not
-        // grow for ever for the sake of one that takes too long.
-        self.snapshot_wanted || over(4) || (over(1) && !self.raft.sends_snapshot())
+        // A follower that is being sent the latest one would have to begin anew. But the log does not grow without end
+        // for the sake of one that takes too long, and one that has no room makes some.
+        let due = storage.metrics().full || over(4) || (over(1) && !self.raft.sends_snapshot());
+        due && self.snapshot_again.is_over(now)
     }
 
-    fn make_snapshot(&mut self) -> Result<(), PollError<S::Error>> {
+    fn make_snapshot(&mut self, now: Instant) -> Result<Option<Event>, PollError<S::Error>> {
         let applied = self.raft.last_applied();
         // An older configuration than the last two held at that entry: wait until it does not.
-        let Some(entry) = self.raft.applied_configuration() else { return Ok(()) };
+        let Some(entry) = self.raft.applied_configuration() else { return Ok(None) };
         let storage = self.raft.storage_mut();
-        let Some((through, time)) = entry_at(storage, applied)? else { return Ok(()) };
+        let Some((through, time)) = entry_at(storage, applied)? else { return Ok(None) };
         let configuration = match entry.index > storage.base().index {
             true => configuration::load(storage, entry.index),
             false => snapshot::open(storage, Which::Latest).map(|opened| opened.1).map_err(Into::into),
@@ -134,16 +165,22 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
         let Draft { bytes, checksum, full, .. } = draft;
         self.snapshot_wanted = false;
         if full {
-            // The next one is tried when as much again has been applied.
+            storage.drop_draft();
             self.snapshot_made = Index::ZERO;
-            storage.begin_draft();
-        } else {
-            self.snapshot_made = applied;
-            storage.adopt_draft(SnapshotId { through, time, bytes, checksum });
-            // Nothing else may be to save for a long while.
-            storage.flush().map_err(PollError::Storage)?;
+            self.snapshots_failed = self.snapshots_failed.saturating_add(1);
+            let is_news = self.snapshot_again.failed(now, self.config.election_timeout, DOUBLINGS_MAX);
+            return Ok(is_news.then_some(Event::SnapshotFailed { through }));
         }
-        Ok(())
+        self.snapshot_made = applied;
+        storage.adopt_draft(SnapshotId { through, time, bytes, checksum });
+        // Nothing else may be to save for a long while.
+        storage.flush().map_err(PollError::Storage)?;
+        self.snapshot_again.end();
+        if self.raft.storage().metrics().full {
+            // Should it not have made room, the next one is not worth its price at once.
+            self.snapshot_again.failed(now, self.config.election_timeout, DOUBLINGS_MAX);
+        }
+        Ok(None)
     }
 
     /// Makes sessions and state machine anew, if the log begins behind what they hold.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use raft_core::configuration::{self, Configuration};
 use raft_core::entry::{EntryHeader, Records};
 use raft_core::ring::Never;
-use raft_core::storage::{Full, HardState, ReadError, Saved, SnapshotId, Storage};
+use raft_core::storage::{Full, HardState, ReadError, Saved, SnapshotId, Storage, StorageMetrics};
 use raft_core::types::{ClusterTime, EntryId, Index, Term};
 
 /// What a log holds: records one behind the other from the base on, the hard state, a snapshot.
@@ -55,6 +55,9 @@ pub(crate) struct DeferredLog {
     pub(crate) deferred: bool,
     /// The most entries there is room for.
     pub(crate) entries_max: usize,
+    /// Whether there is no room for a draft, and whether the disk is full: for tests that cannot get at the log.
+    pub(crate) no_drafts: Rc<Cell<bool>>,
+    pub(crate) full: Rc<Cell<bool>>,
     /// How often it was told that nothing has been saved for a while.
     pub(crate) witnessed: u32,
     /// How often it was told that it lacks nothing any more.
@@ -142,6 +145,8 @@ impl DeferredLog {
             allowed: Rc::default(),
             deferred: false,
             entries_max: usize::MAX,
+            no_drafts: Rc::default(),
+            full: Rc::default(),
             witnessed: 0,
             trusted: 0,
             suspect: None,
@@ -168,6 +173,11 @@ impl DeferredLog {
     /// How many changes are not durable.
     pub(crate) fn unsaved(&self) -> usize {
         self.changes.len()
+    }
+
+    /// How long the draft of a snapshot is.
+    pub(crate) fn draft_bytes(&self) -> usize {
+        self.draft.len()
     }
 
     /// The ids of all entries in the view.
@@ -307,7 +317,7 @@ impl Storage for DeferredLog {
     }
 
     fn extend_draft(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        if self.draft.len() + bytes.len() > self.draft_bytes_max {
+        if self.no_drafts.get() || self.draft.len() + bytes.len() > self.draft_bytes_max {
             return Err(Full);
         }
         self.draft.extend_from_slice(bytes);
@@ -327,6 +337,10 @@ impl Storage for DeferredLog {
 
     fn compact(&mut self, index: Index) {
         self.change(Change::Compact(index));
+    }
+
+    fn metrics(&self) -> StorageMetrics {
+        StorageMetrics { full: self.full.get(), ..StorageMetrics::default() }
     }
 
     fn bytes_behind(&self, index: Index) -> u64 {

@@ -26,6 +26,11 @@ impl Random {
     }
 }
 
+std::thread_local! {
+    /// How often the whole state was written by machines of this thread.
+    pub(crate) static SNAPSHOTS: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
+}
+
 /// Counts the commands; each is answered with its number.
 #[derive(Default)]
 pub(crate) struct Counter {
@@ -43,6 +48,7 @@ impl StateMachine for Counter {
     }
 
     fn snapshot(&self, state: &mut dyn Sink) {
+        SNAPSHOTS.with(|count| count.set(count.get() + 1));
         for command in &self.executed {
             state.write(&(command.len() as u64).to_le_bytes());
             state.write(command);

@@ -197,3 +197,41 @@ fn a_part_that_was_lost_is_asked_for_once_in_each_round() {
     assert!(!gap(1), "parts that were under way already are no reason to ask again");
     assert!(gap(2), "the question may have been lost, or the answer");
 }
+
+/// A draft that nobody sends on would keep the node from making snapshots of its own, and its log would grow without end.
+#[test]
+fn a_draft_that_is_not_needed_any_more_is_let_go() {
+    let begun = || {
+        let mut raft = follower(3);
+        let (snapshot, bytes) = of_three(entry(1, 4));
+        let data = Bytes(&bytes[..20]);
+        step(&mut raft, 1, 2, Body::Snapshot { snapshot, offset: 0, round: Round(1), data }).unwrap();
+        save(&mut raft);
+        assert!(raft.receives_snapshot() && raft.storage().draft_bytes() == 20);
+        raft
+    };
+    let is_let_go = |raft: &Node| !raft.receives_snapshot() && raft.storage().draft_bytes() == 0;
+
+    let mut raft = begun();
+    step(&mut raft, 1, 2, append(entry(1, 1), 3, 1, &records(1, &[1, 1, 2]))).unwrap();
+    assert!(raft.receives_snapshot(), "an append that was overtaken says nothing of the snapshot");
+    step(&mut raft, 1, 2, append(entry(2, 4), 4, 1, &[])).unwrap();
+    assert!(is_let_go(&raft), "the log has caught up with it");
+
+    let mut raft = begun();
+    step(&mut raft, 2, 3, append(entry(1, 9), 1, 1, &[])).unwrap();
+    assert!(raft.receives_snapshot(), "another leader, which does not know yet what it lacks");
+    step(&mut raft, 2, 3, append(entry(1, 1), 1, 2, &records(1, &[1]))).unwrap();
+    assert!(is_let_go(&raft), "it sends entries instead");
+
+    let mut raft = begun();
+    let deadline = raft.deadline();
+    raft.tick(deadline).later();
+    for (term, reply) in [(3, Body::PreVoteReply { granted: true }), (3, Body::VoteReply { granted: true })] {
+        bodies(&mut raft, 1);
+        step(&mut raft, 1, term, reply).unwrap();
+        save(&mut raft);
+    }
+    assert_eq!(raft.role(), RoleName::Leader);
+    assert!(is_let_go(&raft), "a leader is sent none");
+}

@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod divergence;
+mod room;
 mod world;
 
 use raft_core::client::protocol::{Consistency, RoleName};

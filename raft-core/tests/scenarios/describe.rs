@@ -130,6 +130,7 @@ pub(crate) fn event(event: Event) -> String {
         Event::TransferBegan { to, reason } => format!("hands over to {to}: {reason:?}"),
         Event::TransferFailed { to } => format!("{to} did not take over"),
         Event::DiskStalled { unsaved_for } => format!("its disk stalls for {unsaved_for} ms"),
+        Event::SnapshotFailed { through } => format!("no room for a snapshot of its own at {through}"),
         Event::PeerForgot { peer, matched, has } => format!("{peer} had {matched} and has {has}"),
         Event::Expelled { reason } => format!("takes part no more: {}", expulsion(reason)),
         other => format!("{other:?}"),

@@ -9,7 +9,7 @@ use crate::files::Files;
 
 impl<F: Files> FileStorage<F> {
     /// Keeps an error of what was tried; says whether there is or was one.
-    fn keep_error<T>(&mut self, result: Result<T, DiskError>) -> Option<T> {
+    pub(super) fn keep_error<T>(&mut self, result: Result<T, DiskError>) -> Option<T> {
         result.map_err(|error| self.fail(error.into())).ok()
     }
 

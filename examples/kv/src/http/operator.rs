@@ -87,6 +87,8 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         ("raft_sessions", "Open sessions.", status.sessions.into()),
         ("raft_sessions_max", "Sessions that can be open.", status.sessions_max.into()),
         ("raft_session_table_bytes", "The memory of the session table, fixed at start.", status.session_bytes),
+        ("raft_log_bytes", "Bytes of the entries that the log holds.", status.log_bytes),
+        ("raft_disk_full", "Whether the disk has no room for the log to go on.", u64::from(status.full)),
     ];
     let counters = [
         ("raft_commands_executed_total", "Commands executed.", status.executed),
@@ -101,6 +103,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
             app.copies.refused(),
         ),
         ("raft_bytes_written_total", "Bytes written to the log.", status.bytes_written),
+        ("raft_snapshots_failed_total", "Snapshots that found no room.", status.snapshots_failed),
     ];
     let mut text = String::new();
     for (kind, metrics) in [("gauge", &gauges[..]), ("counter", &counters[..])] {
