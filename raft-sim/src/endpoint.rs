@@ -5,15 +5,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use raft_core::client::protocol::{Request, Response};
+use raft_core::client::protocol::{Request, RequestId, Response};
 use raft_core::configuration::Configuration;
 use raft_core::message::Message;
 use raft_core::transport::{ClientId, Network, Transport, Wake};
-use raft_core::types::{Incarnation, Millis, NodeId};
+use raft_core::types::{Incarnation, Index, Millis, NodeId};
 use raft_transport_tcp::frame::{self, Frame, FrameKind};
+
+use crate::thread::Thread;
 
 /// The longest body of a frame.
 const FRAME_BODY_BYTES_MAX: usize = 4 << 20;
+/// The most requests of clients that wait at one node; a network would not read further from its clients.
+const REQUESTS_MAX: usize = 256;
 
 /// A frame on its way between two members.
 #[derive(Clone, Debug)]
@@ -31,8 +35,26 @@ pub(crate) struct Packet {
 /// A frame that a node has sent.
 #[derive(Debug)]
 pub(crate) enum Departing {
-    Message { to: NodeId, meant_for: Option<Incarnation>, frame: Vec<u8> },
-    Response { client: ClientId, frame: Vec<u8> },
+    Message {
+        to: NodeId,
+        meant_for: Option<Incarnation>,
+        frame: Vec<u8>,
+    },
+    /// And which entries the node had applied when it answered.
+    Response {
+        client: ClientId,
+        frame: Vec<u8>,
+        applied: Index,
+    },
+}
+
+/// A request that a node has taken from the network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) client: ClientId,
+    pub(crate) id: RequestId,
+    /// Whether all that had happened in the world was before the loop's eyes then.
+    pub(crate) present: bool,
 }
 
 /// What has arrived at a node, and what it has sent.
@@ -42,6 +64,10 @@ pub(crate) struct Post {
     pub(crate) incarnation: Incarnation,
     pub(crate) arrived: VecDeque<Packet>,
     pub(crate) requests: VecDeque<(ClientId, Vec<u8>)>,
+    /// What the loop does not see yet: it came after the thread had lost the processor, or the driver has not read so far.
+    pub(crate) unseen: VecDeque<Packet>,
+    pub(crate) unseen_requests: VecDeque<(ClientId, Vec<u8>)>,
+    pub(crate) taken: Vec<Taken>,
     pub(crate) departing: Vec<Departing>,
     /// Peers whose links take nothing now.
     pub(crate) closed: BTreeSet<NodeId>,
@@ -66,6 +92,9 @@ impl Post {
             incarnation,
             arrived: VecDeque::new(),
             requests: VecDeque::new(),
+            unseen: VecDeque::new(),
+            unseen_requests: VecDeque::new(),
+            taken: Vec::new(),
             departing: Vec::new(),
             closed: BTreeSet::new(),
             room_bytes,
@@ -75,6 +104,48 @@ impl Post {
             taken_damaged: 0,
             refused: 0,
         }
+    }
+
+    /// The loop sees all packets that have come.
+    pub(crate) fn let_in_packets(&mut self) {
+        self.arrived.append(&mut self.unseen);
+    }
+
+    /// The loop sees all requests that have come.
+    pub(crate) fn let_in_requests(&mut self) {
+        self.requests.append(&mut self.unseen_requests);
+    }
+
+    /// The loop sees no more than so many packets and requests for now.
+    pub(crate) fn keep_back(&mut self, packets: usize, requests: usize) {
+        self.unseen = self.arrived.split_off(packets.min(self.arrived.len()));
+        self.unseen_requests = self.requests.split_off(requests.min(self.requests.len()));
+    }
+
+    /// Whether something waits to be taken in.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.arrived.is_empty() || !self.requests.is_empty()
+    }
+
+    /// A packet has arrived; the loop sees it at once, or when it has the processor again.
+    pub(crate) fn take_packet(&mut self, packet: Packet, seen: bool) {
+        if seen { &mut self.arrived } else { &mut self.unseen }.push_back(packet);
+    }
+
+    /// A request has arrived. Those that are too many are read by no network before there is room.
+    pub(crate) fn take_request(&mut self, client: ClientId, frame: Vec<u8>, seen: bool) {
+        if self.requests.len() + self.unseen_requests.len() < REQUESTS_MAX {
+            if seen { &mut self.requests } else { &mut self.unseen_requests }.push_back((client, frame));
+        }
+    }
+
+    /// The process is gone, and with it its sockets.
+    pub(crate) fn clear(&mut self) {
+        self.let_in_packets();
+        self.let_in_requests();
+        self.arrived.clear();
+        self.requests.clear();
+        self.taken.clear();
     }
 
     /// The life of a member's storage, where the configuration says it.
@@ -142,20 +213,21 @@ pub(crate) fn response_in(frame: &[u8]) -> Option<Response<'_>> {
 pub(crate) type SharedPost = Rc<RefCell<Post>>;
 
 /// The links of one node to the others.
-#[derive(Debug)]
 pub(crate) struct SimPeers {
+    thread: Rc<Thread>,
     post: SharedPost,
     current: Vec<u8>,
 }
 
 impl SimPeers {
-    pub(crate) fn new(post: SharedPost) -> SimPeers {
-        SimPeers { post, current: Vec::new() }
+    pub(crate) fn new(thread: Rc<Thread>, post: SharedPost) -> SimPeers {
+        SimPeers { thread, post, current: Vec::new() }
     }
 }
 
 impl Transport for SimPeers {
     fn receive(&mut self) -> Option<Message<'_>> {
+        self.thread.call();
         self.current = self.post.borrow_mut().message()?;
         Message::decode(&self.current).ok()
     }
@@ -166,6 +238,7 @@ impl Transport for SimPeers {
     }
 
     fn send(&mut self, message: &Message<'_>) {
+        self.thread.call();
         if self.room(message.to).is_none() {
             return;
         }
@@ -192,15 +265,15 @@ impl Transport for SimPeers {
 }
 
 /// The whole network of one node.
-#[derive(Debug)]
 pub(crate) struct SimNetwork {
+    thread: Rc<Thread>,
     post: SharedPost,
     current: Vec<u8>,
 }
 
 impl SimNetwork {
-    pub(crate) fn new(post: SharedPost) -> SimNetwork {
-        SimNetwork { post, current: Vec::new() }
+    pub(crate) fn new(thread: Rc<Thread>, post: SharedPost) -> SimNetwork {
+        SimNetwork { thread, post, current: Vec::new() }
     }
 }
 
@@ -226,6 +299,7 @@ impl Network for SimNetwork {
     }
 
     fn request(&mut self) -> Option<(ClientId, Request<'_>)> {
+        self.thread.call();
         let client = loop {
             let (client, frame) = self.post.borrow_mut().requests.pop_front()?;
             // What was damaged on the way ends the connection; the client hears nothing.
@@ -235,15 +309,20 @@ impl Network for SimNetwork {
             }
             self.post.borrow_mut().found_damaged += 1;
         };
-        Request::decode(&self.current).ok().map(|request| (client, request))
+        let request = Request::decode(&self.current).ok()?;
+        let taken = Taken { client, id: request.id, present: self.thread.is_present() };
+        self.post.borrow_mut().taken.push(taken);
+        Some((client, request))
     }
 
     fn respond(&mut self, client: ClientId, response: &Response<'_>) {
+        self.thread.call();
         let mut bytes = vec![0; response.bytes_max()];
         let length = response.encode(&mut bytes).expect("the buffer has room for the response");
         bytes.truncate(length);
         let frame = framed(FrameKind::Response, &bytes);
-        self.post.borrow_mut().departing.push(Departing::Response { client, frame });
+        let applied = self.thread.applied();
+        self.post.borrow_mut().departing.push(Departing::Response { client, frame, applied });
     }
 
     fn flush(&mut self) {}

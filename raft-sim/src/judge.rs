@@ -76,6 +76,7 @@ pub(crate) struct Judge {
     /// Whether the network repeats requests. What a client concludes from a refusal rests on connections that do not:
     /// of one copy that was refused it knows, of another one it does not.
     repeats: bool,
+    leases_hold: bool,
     /// Outcomes of operations on sessions, counted.
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
     /// How many operations of clients were done.
@@ -117,6 +118,7 @@ impl Judge {
             stripped: BTreeSet::new(),
             cases: Vec::new(),
             moment: 0,
+            leases_hold: options.leases_hold(),
             repeats: network.doubled + network.replayed > 0,
             outcomes: BTreeMap::new(),
             done: 0,
@@ -309,11 +311,22 @@ impl Judge {
     pub(crate) fn sent(&mut self, client: usize, request: &Request<'_>) {
         match &request.body {
             RequestBody::Operate { operation, .. } => self.replies.sent(client, request.id, operation),
+            RequestBody::Query { consistency: Consistency::Lease, .. } if !self.leases_hold => {}
             RequestBody::Query { consistency: Consistency::Linearizable | Consistency::Lease, .. } => {
                 self.reads.sent(client, request.id, self.completeness.last().index);
             }
             _ => {}
         }
+    }
+
+    /// A node takes a request from its network, while `committed` is the last entry that any node has known to be committed.
+    pub(crate) fn taken(&mut self, client: usize, request: RequestId, committed: Index) {
+        self.reads.taken(client, request, committed);
+    }
+
+    /// The last entry that any node has known to be committed.
+    pub(crate) fn committed_last(&self) -> Index {
+        self.completeness.last().index
     }
 
     /// A stranger asks something of a session whose secret it does not know.

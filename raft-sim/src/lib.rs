@@ -16,6 +16,7 @@ mod endpoint;
 mod network;
 mod node;
 mod queue;
+mod thread;
 mod watched;
 mod world;
 

@@ -1,6 +1,6 @@
 //! One machine of the world: a disk, a clock, a process that runs the node's event loop, or none.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use raft_core::configuration::Configuration;
@@ -13,64 +13,24 @@ use raft_core::replica::Observer;
 use raft_core::session::operation::Outcome;
 use raft_core::session::owned::OwnedOutcome;
 use raft_core::storage::SnapshotId;
-use raft_core::types::{EntryId, Instant, Millis, NodeId};
-use raft_node::{Clock, EventLoop, Handle, NodeOptions, StartError};
+use raft_core::types::{EntryId, Index, Instant, Millis, NodeId};
+use raft_node::{EventLoop, Handle, NodeOptions, StartError};
 use raft_storage_file::simulated::Disk;
 use raft_storage_file::{FileStorage, Identity, OpenError, Options as StorageOptions, StorageError, SuspectTail};
 use thiserror::Error;
 
 use crate::endpoint::{Post, SharedPost, SimNetwork, SimPeers};
+use crate::network::Place;
+use crate::random::Random;
+use crate::thread::{NodeClock, Pace, Thread, ThreadClock};
 use crate::watched::{Execution, LogChange, Seen, WatchedMachine, WatchedStorage};
+use crate::world::Mail;
 
 /// How many of its last configurations are remembered of a node.
 const CONFIGURATIONS_MAX: usize = 3;
 
-/// A node's monotonic clock. It runs at a rate of its own and jumps ahead; it never goes back.
-#[derive(Clone, Debug)]
-pub(crate) struct NodeClock {
-    /// What it shows, in milliseconds, while the node looks at it.
-    shown: Rc<Cell<u64>>,
-    /// Parts of a million; 1,000,000 is the world's own rate.
-    rate: u64,
-    ahead_millis: u64,
-}
-
-impl NodeClock {
-    pub(crate) fn new(rate: u64, ahead_millis: u64) -> NodeClock {
-        NodeClock { shown: Rc::new(Cell::new(0)), rate, ahead_millis }
-    }
-
-    /// What it shows at `now` of the world, in microseconds.
-    pub(crate) fn read(&self, now: u64) -> Instant {
-        Instant(self.ahead_millis + now * self.rate / 1_000_000_000)
-    }
-
-    /// The first moment of the world at which it shows `at` or later.
-    pub(crate) fn moment(&self, at: Instant) -> u64 {
-        if at == Instant::NEVER {
-            return u64::MAX;
-        }
-        let millis = at.0.saturating_sub(self.ahead_millis);
-        millis.saturating_mul(1_000_000_000).div_ceil(self.rate)
-    }
-
-    pub(crate) fn jump(&mut self, millis: u64) {
-        self.ahead_millis += millis;
-    }
-
-    pub(crate) fn show(&self, now: u64) {
-        self.shown.set(self.read(now).0);
-    }
-}
-
-impl Clock for NodeClock {
-    fn now(&self) -> Instant {
-        Instant(self.shown.get())
-    }
-}
-
 /// The event loop that ships, over simulated parts.
-pub(crate) type Process<M> = EventLoop<WatchedStorage, SimNetwork, WatchedMachine<M>, NodeClock>;
+pub(crate) type Process<M> = EventLoop<WatchedStorage, SimNetwork, WatchedMachine<M>, ThreadClock>;
 
 /// What a node does at present.
 pub(crate) enum State<M> {
@@ -83,16 +43,23 @@ pub(crate) enum State<M> {
 }
 
 /// What a node's loop has told in one turn.
-#[derive(Debug, Default)]
 pub(crate) struct Hearing {
+    thread: Rc<Thread>,
     pub(crate) applied: Vec<(EntryId, Option<OwnedOutcome>)>,
     pub(crate) events: Vec<Event>,
     pub(crate) ignored: Vec<(NodeId, StepError)>,
     pub(crate) restored: Vec<SnapshotId>,
 }
 
+impl Hearing {
+    pub(crate) fn new(thread: Rc<Thread>) -> Hearing {
+        Hearing { thread, applied: Vec::new(), events: Vec::new(), ignored: Vec::new(), restored: Vec::new() }
+    }
+}
+
 impl Observer for Hearing {
     fn applied(&mut self, entry: EntryId, outcome: Option<Outcome<'_>>) {
+        self.thread.has_applied(entry.index);
         self.applied.push((entry, outcome.map(OwnedOutcome::from)));
     }
 
@@ -107,6 +74,7 @@ impl Observer for Hearing {
     }
 
     fn restored(&mut self, snapshot: SnapshotId) {
+        self.thread.has_applied(snapshot.through.index);
         self.restored.push(snapshot);
     }
 }
@@ -123,6 +91,29 @@ pub(crate) struct Met {
     pub(crate) over_at: u64,
 }
 
+/// What takes the processor from the thread that turns a node's loop, or puts the whole machine to sleep.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interrupting {
+    /// When the turn began that it interrupts; `None` while there was none since it was planned.
+    pub(crate) since: Option<u64>,
+    /// At which call of the loop.
+    pub(crate) call: u64,
+    /// For how long, in microseconds.
+    pub(crate) micros: u64,
+    /// Whether the whole machine sleeps: nothing reaches it.
+    pub(crate) asleep: bool,
+    /// The last entry that any node knew to be committed when the turn began.
+    pub(crate) committed: Index,
+}
+
+/// Sockets that are not read for a while: those from one place, or all.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    pub(crate) until: u64,
+    pub(crate) from: Option<Place>,
+    pub(crate) mail: Vec<(Place, Mail)>,
+}
+
 /// A machine.
 pub(crate) struct Node<M> {
     pub(crate) id: NodeId,
@@ -130,7 +121,9 @@ pub(crate) struct Node<M> {
     pub(crate) disk: Disk,
     /// What the disk held once: a copy that somebody made.
     pub(crate) old_disk: Option<Disk>,
-    pub(crate) clock: NodeClock,
+    pub(crate) thread: Rc<Thread>,
+    pub(crate) interrupting: Option<Interrupting>,
+    pub(crate) unread: Unread,
     pub(crate) post: SharedPost,
     pub(crate) state: State<M>,
     pub(crate) handle: Option<Handle>,
@@ -171,9 +164,14 @@ pub(crate) enum CannotStart {
 }
 
 impl<M: StateMachine> Node<M> {
-    pub(crate) fn new(id: NodeId, identity: Identity, clock: NodeClock, joins: Option<Configuration>) -> Node<M> {
+    pub(crate) fn new(identity: Identity, random: Random, clock: NodeClock, joins: Option<Configuration>) -> Node<M> {
+        let id = identity.node;
+        let post = Rc::new(RefCell::new(Post::new(id, identity.incarnation, usize::MAX)));
         Node {
-            post: Rc::new(RefCell::new(Post::new(id, identity.incarnation, usize::MAX))),
+            thread: Rc::new(Thread::new(random, clock, Rc::clone(&post))),
+            interrupting: None,
+            unread: Unread::default(),
+            post,
             disk: Disk::new(),
             old_disk: None,
             state: State::Down,
@@ -193,7 +191,6 @@ impl<M: StateMachine> Node<M> {
             raft: Config::default(),
             id,
             identity,
-            clock,
             joins,
         }
     }
@@ -207,6 +204,26 @@ impl<M: StateMachine> Node<M> {
 
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, State::Up(_))
+    }
+
+    /// Whether the thread that turns its loop has lost the processor in the midst of a turn.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupting.is_some_and(|interrupting| interrupting.since.is_some())
+    }
+
+    /// Whether the machine sleeps.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.is_interrupted() && self.interrupting.is_some_and(|interrupting| interrupting.asleep)
+    }
+
+    /// Hands something to the mailbox of its process, if there is one.
+    pub(crate) fn hand(&self, letter: impl FnOnce(&Handle) + 'static) {
+        let Some(handle) = self.handle.clone() else { return };
+        if self.is_interrupted() {
+            self.thread.hold(Box::new(move || letter(&handle)));
+        } else {
+            letter(&handle);
+        }
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -232,12 +249,12 @@ impl<M: StateMachine> Node<M> {
         let (storage, report) =
             FileStorage::open_or_create(self.disk.clone(), self.identity, options).map_err(CannotStart::Storage)?;
         self.suspect |= report.suspect_through.is_some();
-        self.clock.show(now);
+        self.thread.begin(now, Pace { call_max: 0, sync: (0, 0) }, Index::ZERO, None);
         self.lives += 1;
         self.changes.borrow_mut().clear();
         self.executions.borrow_mut().clear();
-        let storage = WatchedStorage::new(storage, Rc::clone(&self.changes));
-        let machine = WatchedMachine::new(machine, Rc::clone(&self.executions));
+        let storage = WatchedStorage::new(storage, Rc::clone(&self.thread), Rc::clone(&self.changes));
+        let machine = WatchedMachine::new(machine, Rc::clone(&self.thread), Rc::clone(&self.executions));
         *self.post.borrow_mut() = Post::new(self.id, self.identity.incarnation, raft.message_bytes_max);
         self.raft = raft;
         let options = NodeOptions {
@@ -249,9 +266,11 @@ impl<M: StateMachine> Node<M> {
             stop_timeout: Millis(500),
             ..NodeOptions::new(self.id)
         };
-        let (network, peers) = (SimNetwork::new(Rc::clone(&self.post)), SimPeers::new(Rc::clone(&self.post)));
+        let network = SimNetwork::new(Rc::clone(&self.thread), Rc::clone(&self.post));
+        let peers = SimPeers::new(Rc::clone(&self.thread), Rc::clone(&self.post));
+        let clock = ThreadClock(Rc::clone(&self.thread));
         let (process, handle) =
-            EventLoop::new(options, storage, network, peers, machine, self.clock.clone()).map_err(CannotStart::Node)?;
+            EventLoop::new(options, storage, network, peers, machine, clock).map_err(CannotStart::Node)?;
         self.state = State::Up(Box::new(process));
         self.handle = Some(handle);
         self.busy_until = now;
@@ -277,7 +296,9 @@ impl<M: StateMachine> Node<M> {
         self.handle = None;
         self.turn_at = u64::MAX;
         self.turn_number += 1;
-        self.post.borrow_mut().arrived.clear();
-        self.post.borrow_mut().requests.clear();
+        self.interrupting = None;
+        self.unread = Unread::default();
+        self.thread.forget();
+        self.post.borrow_mut().clear();
     }
 }

@@ -62,6 +62,10 @@ pub struct NetworkOptions {
     pub clogged: Every,
     /// All links of one node, always the same, that go down and come up again by turns.
     pub flapping: Every,
+    /// Sockets that a node does not read for a while.
+    pub unread: Every,
+    /// Turns, in a million, in which a node reads only a part of what has arrived.
+    pub part_read: u64,
     /// What a link carries in a millisecond; 0 for no limit.
     pub bytes_per_milli: u64,
     /// Whether packets go on to be lost, late, repeated and damaged when the faults have ended, but between those that
@@ -100,6 +104,8 @@ pub struct ClockOptions {
     pub drift: u64,
     pub jumped: Every,
     pub jump_max_millis: u64,
+    /// Whether they go on while their machines sleep. Leases rest on it.
+    pub counts_sleep: bool,
 }
 
 /// Processes.
@@ -116,6 +122,12 @@ pub struct ProcessOptions {
     pub down_max_millis: u64,
     pub paused: Every,
     pub pause_max_millis: u64,
+    /// Turns of a node's loop in whose midst its thread loses the processor for as long as a pause.
+    pub interrupted: Every,
+    /// Machines that sleep for as long as a pause.
+    pub asleep: Every,
+    /// Turns, in a million, in which each call takes milliseconds.
+    pub slow_turn: u64,
     /// Orderly stops.
     pub stopped: Every,
     /// Disks that are wiped, or come back as they were long ago, under the same id.
@@ -202,11 +214,18 @@ impl Options {
             raft,
             mixed: random.chance(300_000),
         };
+        let options = if options.lease.is_some() { options.without_slow_turns() } else { options };
         if options.processes.restored + options.disks.lost_sync > 0 {
             options.with_forgetful_disks_alone()
         } else {
             options
         }
+    }
+
+    /// Leases are judged by a clock that was read before the request was taken, so far: that is wrong where a turn takes time.
+    fn without_slow_turns(mut self) -> Options {
+        (self.processes.interrupted, self.processes.asleep, self.processes.slow_turn) = (0, 0, 0);
+        self
     }
 
     /// Of a disk that comes back as it was long ago, or without what it said was durable, only a leader can tell that it
@@ -242,6 +261,12 @@ impl Options {
             snapshot_keep_entries: random.below(40),
             ..self.raft
         }
+    }
+
+    /// Whether a leader's lease has ended when it believes so: not if its clock stands still while its machine sleeps.
+    #[must_use]
+    pub fn leases_hold(&self) -> bool {
+        self.lease.is_none() || self.processes.asleep == 0 || self.clocks.counts_sleep
     }
 
     /// How long a client waits for an answer at first: with the longest wait, which is ten times that, it has asked
@@ -331,6 +356,8 @@ fn network(random: &mut Random) -> NetworkOptions {
         one_way_percent: random.between(0, 100),
         clogged: sometimes(random, 40, 100, 3_000),
         flapping: sometimes(random, 15, 30, 600),
+        unread: sometimes(random, 30, 300, 5_000),
+        part_read: if random.chance(500_000) { 50_000 } else { 0 },
         bytes_per_milli: sometimes(random, 20, 200, 5_000),
         faulty_after: random.chance(500_000),
     }
@@ -359,6 +386,7 @@ fn clocks(random: &mut Random, lease: Option<Lease>) -> ClockOptions {
     ClockOptions {
         drift: sometimes(random, 70, 0, bound),
         jumped: if lease.is_some() { 0 } else { sometimes(random, 30, 1_000, 20_000) },
+        counts_sleep: random.chance(700_000),
         jump_max_millis: *random.pick(&[100, 2_000, 3_600_000, 31_536_000_000]).unwrap_or(&100),
     }
 }
@@ -372,6 +400,9 @@ fn processes(random: &mut Random, nodes: u64) -> ProcessOptions {
         down_max_millis: random.between(50, 3_000),
         paused: sometimes(random, 40, 500, 8_000),
         pause_max_millis: random.between(50, 5_000),
+        interrupted: sometimes(random, 40, 300, 5_000),
+        asleep: sometimes(random, 25, 1_000, 10_000),
+        slow_turn: if random.chance(500_000) { random.between(1_000, 50_000) } else { 0 },
         stopped: sometimes(random, 30, 1_000, 10_000),
         wiped: if survives { sometimes(random, 20, 3_000, 20_000) } else { 0 },
         restored: if survives { sometimes(random, 6, 1_000, 5_000) } else { 0 },

@@ -11,6 +11,8 @@ use raft_core::types::{ClusterTime, EntryId, Index, Term};
 use raft_storage_file::simulated::Disk;
 use raft_storage_file::{FileStorage, StorageError};
 
+use crate::thread::Thread;
+
 /// Something that a storage was told, or told itself.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum LogChange {
@@ -31,20 +33,22 @@ pub(crate) enum LogChange {
 pub(crate) type Seen<T> = Rc<RefCell<Vec<T>>>;
 
 /// The storage that ships, on a simulated disk.
-#[derive(Debug)]
 pub(crate) struct WatchedStorage {
     inner: FileStorage<Disk>,
+    thread: Rc<Thread>,
     seen: Seen<LogChange>,
     saved: Option<Saved>,
 }
 
 impl WatchedStorage {
-    pub(crate) fn new(inner: FileStorage<Disk>, seen: Seen<LogChange>) -> WatchedStorage {
-        WatchedStorage { inner, seen, saved: None }
+    pub(crate) fn new(inner: FileStorage<Disk>, thread: Rc<Thread>, seen: Seen<LogChange>) -> WatchedStorage {
+        WatchedStorage { inner, thread, seen, saved: None }
     }
 
-    pub(crate) fn inner(&self) -> &FileStorage<Disk> {
-        &self.inner
+    /// The syncs that were waited for: those of the log, and three for a new segment.
+    pub(crate) fn syncs(&self) -> u64 {
+        let metrics = self.inner.metrics();
+        metrics.syncs + 3 * metrics.rotations
     }
 
     fn see(&self, change: LogChange) {
@@ -76,10 +80,12 @@ impl Storage for WatchedStorage {
     }
 
     fn read(&mut self, from: Index, through: Index, bytes_max: usize) -> Result<Records<'_>, ReadError<StorageError>> {
+        self.thread.call();
         self.inner.read(from, through, bytes_max)
     }
 
     fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full> {
+        self.thread.call();
         self.inner.append(header, parts)?;
         self.see(LogChange::Appended { header: *header, payload: parts.concat() });
         Ok(())
@@ -108,7 +114,12 @@ impl Storage for WatchedStorage {
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
-        self.inner.flush()
+        self.thread.call();
+        let before = self.syncs();
+        self.inner.flush()?;
+        self.thread.pass_syncs(self.syncs() - before);
+        self.thread.call();
+        Ok(())
     }
 
     fn saved(&mut self) -> Result<Saved, StorageError> {
@@ -141,6 +152,7 @@ impl Storage for WatchedStorage {
     }
 
     fn adopt_draft(&mut self, snapshot: SnapshotId) {
+        self.thread.call();
         let replaces = self.inner.term(snapshot.through.index) != Some(snapshot.through.term);
         self.inner.adopt_draft(snapshot);
         if replaces {
@@ -176,20 +188,21 @@ pub(crate) struct Execution {
 }
 
 /// The user's state machine.
-#[derive(Debug)]
 pub(crate) struct WatchedMachine<M> {
     inner: M,
+    thread: Rc<Thread>,
     seen: Seen<Execution>,
 }
 
 impl<M> WatchedMachine<M> {
-    pub(crate) fn new(inner: M, seen: Seen<Execution>) -> WatchedMachine<M> {
-        WatchedMachine { inner, seen }
+    pub(crate) fn new(inner: M, thread: Rc<Thread>, seen: Seen<Execution>) -> WatchedMachine<M> {
+        WatchedMachine { inner, thread, seen }
     }
 }
 
 impl<M: StateMachine> StateMachine for WatchedMachine<M> {
     fn apply(&mut self, position: Position, command: &[u8], answer: &mut Answer<'_>) {
+        self.thread.call();
         self.inner.apply(position, command, answer);
         let digest = self.inner.digest();
         let Position { index, time, .. } = position;
@@ -197,6 +210,7 @@ impl<M: StateMachine> StateMachine for WatchedMachine<M> {
     }
 
     fn query(&self, query: &[u8], answer: &mut dyn Sink) {
+        self.thread.call();
         self.inner.query(query, answer);
     }
 

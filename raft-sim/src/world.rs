@@ -8,9 +8,11 @@ mod judged;
 mod machines;
 mod nodes;
 mod operators;
+mod turns;
 
 use raft_core::client::protocol::Consistency;
 use raft_core::configuration::{Configuration, Member};
+use raft_core::transport::ClientId;
 use raft_core::types::{ClusterId, Incarnation, NodeId};
 use raft_storage_file::Identity;
 
@@ -19,10 +21,11 @@ use crate::coverage::Coverage;
 use crate::endpoint::Packet;
 use crate::judge::Judge;
 use crate::network::{Arrival, Links, Parcel, Place};
-use crate::node::{Node, NodeClock};
+use crate::node::Node;
 use crate::options::Options;
 use crate::queue::Queue;
 use crate::random::Random;
+use crate::thread::NodeClock;
 use crate::trace::Trace;
 use crate::violation::Violation;
 use crate::workload::Workload;
@@ -77,6 +80,8 @@ pub(crate) enum Due {
     Resume(usize),
     /// What was cut between two places is whole again.
     Mend(Place, Place),
+    /// The node in that place reads its sockets again.
+    Read(usize),
     /// Its disk has room again.
     Room(usize),
     /// Its power goes.
@@ -178,7 +183,7 @@ impl<W: Workload> World<W> {
         // No two nodes were started at the same time.
         let clock = NodeClock::new(rate, self.random.below(100_000_000));
         let place = self.nodes.len();
-        self.nodes.push(Node::new(identity.node, identity, clock, joins));
+        self.nodes.push(Node::new(identity, self.random.fork(), clock, joins));
         self.queue.put(self.now, Due::Start(place));
         place
     }
@@ -208,6 +213,7 @@ impl<W: Workload> World<W> {
                 self.links.mend(from, to);
                 Ok(())
             }
+            Due::Read(place) => self.read_sockets(place),
             Due::Room(place) => self.make_room(place),
             Due::PowerLoss(place) => self.power_goes(place),
             Due::Doubt(id) => {
@@ -229,19 +235,40 @@ impl<W: Workload> World<W> {
 
     fn arrive(&mut self, from: Place, to: Place, mail: Mail) -> Result<(), Violation> {
         match (from, to, mail) {
-            (_, Place::Node(id), Mail::Message(packet)) => {
-                let Some(place) = self.reach(id) else { return Ok(()) };
-                self.nodes_mut(place).post.borrow_mut().arrived.push_back(packet);
-                self.wake(place);
-            }
-            (Place::Client(client), Place::Node(id), Mail::Request(frame, _)) => {
-                let Some(place) = self.reach(id) else { return self.hang_up(client, id) };
-                self.take_request(place, client, frame);
-            }
+            (_, Place::Node(id), mail @ (Mail::Message(_) | Mail::Request(..))) => match self.reach(id) {
+                Some(place) => self.deliver(place, from, mail),
+                None => {
+                    if let Place::Client(client) = from {
+                        self.hang_up(client, id)?;
+                    }
+                }
+            },
             (Place::Node(id), Place::Client(client), Mail::Response(frame)) => self.answer(client, id, &frame)?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// Something has come to the machine of node `id`: to a process that reads its sockets, or not yet.
+    fn deliver(&mut self, place: usize, from: Place, mail: Mail) {
+        let now = self.now;
+        let node = self.nodes_mut(place);
+        if node.is_asleep() {
+            return;
+        }
+        if node.unread.until > now && node.unread.from.is_none_or(|neglected| neglected == from) {
+            node.unread.mail.push((from, mail));
+            return;
+        }
+        let seen = !node.is_interrupted();
+        match (from, mail) {
+            (_, Mail::Message(packet)) => node.post.borrow_mut().take_packet(packet, seen),
+            (Place::Client(client), Mail::Request(frame, _)) => {
+                node.post.borrow_mut().take_request(ClientId(client as u64), frame, seen);
+            }
+            _ => return,
+        }
+        self.wake(place);
     }
 
     /// A process at the address of node `id`, if one listens: of two that claim it, either, until the faults end.

@@ -1,4 +1,5 @@
-//! Read freshness: a read that is not stale shows every entry that any node knew to be committed when it was sent.
+//! Read freshness: a read that is not stale shows every entry that any node knew to be committed when a
+//! node took it from its network.
 //!
 //! Linearizability asks for less: only for what clients had been told, and only where a value gives it away. But a leader
 //! whose right to answer has been confirmed, or whose lease lasts, knows all that is committed (dissertation, section 6.4):
@@ -14,14 +15,22 @@ use crate::violation::Violation;
 /// Reads under way.
 #[derive(Clone, Debug, Default)]
 pub struct Reads {
-    /// What each read must show: by client, and the request's number there.
-    floors: BTreeMap<(usize, RequestId), Index>,
+    /// What each read must show, by client and the request's number there; and whether a node has taken it yet.
+    floors: BTreeMap<(usize, RequestId), (Index, bool)>,
 }
 
 impl Reads {
     /// A client sends a read that is not stale, while `committed` is the last entry that any node has known to be committed.
     pub fn sent(&mut self, client: usize, request: RequestId, committed: Index) {
-        self.floors.insert((client, request), committed);
+        self.floors.insert((client, request), (committed, false));
+    }
+
+    /// A node takes a read from its network for the first time: it must show what was committed by then. Another copy of the
+    /// request is taken later, and so shows that too.
+    pub fn taken(&mut self, client: usize, request: RequestId, committed: Index) {
+        if let Some((floor, taken @ false)) = self.floors.get_mut(&(client, request)) {
+            (*floor, *taken) = (committed.max(*floor), true);
+        }
     }
 
     /// A node that has applied all entries up to `applied` answers it. Gives whether it was a read that is known.
@@ -37,7 +46,7 @@ impl Reads {
     ) -> Result<bool, Violation> {
         match self.floors.get(&(client, request)) {
             None => Ok(false),
-            Some(floor) if applied < *floor => Err(Violation::StaleRead { node, applied, committed: *floor }),
+            Some((floor, _)) if applied < *floor => Err(Violation::StaleRead { node, applied, committed: *floor }),
             Some(_) => Ok(true),
         }
     }
@@ -56,6 +65,11 @@ mod tests {
         assert_eq!(reads.shown(0, read, node, Index(7)), Ok(true));
         let stale = reads.shown(0, read, node, Index(6));
         assert_eq!(stale, Err(Violation::StaleRead { node, applied: Index(6), committed: Index(7) }));
+        reads.taken(0, read, Index(8));
+        reads.taken(0, read, Index(9));
+        let stale = reads.shown(0, read, node, Index(7));
+        assert_eq!(stale, Err(Violation::StaleRead { node, applied: Index(7), committed: Index(8) }));
+        assert_eq!(reads.shown(0, read, node, Index(8)), Ok(true), "a second copy may be taken later");
         assert_eq!(reads.shown(1, read, node, Index(0)), Ok(false), "a stale read promises nothing");
     }
 }

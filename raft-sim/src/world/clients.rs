@@ -75,7 +75,9 @@ impl<W: Workload> World<W> {
             };
             let begun = self.begun;
             if self.caller(number).client.begin(now, begun, errand) {
-                let stale = matches!(operation.kind, Kind::Query(_)) && consistency == Consistency::Stale;
+                let leases_hold = self.options.leases_hold();
+                let any = consistency == Consistency::Stale || (consistency == Consistency::Lease && !leases_hold);
+                let stale = matches!(operation.kind, Kind::Query(_)) && any;
                 self.judge.began(begun, number, operation, stale);
                 self.begun += 1;
             }

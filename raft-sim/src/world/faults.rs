@@ -25,10 +25,13 @@ pub(crate) enum Fault {
     Blackout,
     Pause,
     Stop,
+    Interrupt,
+    Sleep,
     Partition,
     Heal,
     Clog,
     Flap,
+    NeglectSockets,
     SlowDisk,
     FailingCall,
     FullDisk,
@@ -50,16 +53,19 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 27] = [
+    pub(crate) const ALL: [Fault; 30] = [
         Fault::Crash,
         Fault::Kill,
         Fault::Blackout,
         Fault::Pause,
         Fault::Stop,
+        Fault::Interrupt,
+        Fault::Sleep,
         Fault::Partition,
         Fault::Heal,
         Fault::Clog,
         Fault::Flap,
+        Fault::NeglectSockets,
         Fault::SlowDisk,
         Fault::FailingCall,
         Fault::FullDisk,
@@ -91,10 +97,13 @@ impl<W: Workload> World<W> {
             Fault::Blackout => &mut options.processes.blackout,
             Fault::Pause => &mut options.processes.paused,
             Fault::Stop => &mut options.processes.stopped,
+            Fault::Interrupt => &mut options.processes.interrupted,
+            Fault::Sleep => &mut options.processes.asleep,
             Fault::Partition => &mut options.network.parted,
             Fault::Heal => &mut options.network.healed,
             Fault::Clog => &mut options.network.clogged,
             Fault::Flap => &mut options.network.flapping,
+            Fault::NeglectSockets => &mut options.network.unread,
             Fault::SlowDisk => &mut options.disks.stalled,
             Fault::FailingCall => &mut options.disks.failed,
             Fault::FullDisk => &mut options.disks.full,
@@ -142,10 +151,13 @@ impl<W: Workload> World<W> {
             Fault::Blackout => self.blackout(),
             Fault::Pause => self.pause_one(),
             Fault::Stop => self.stop_one(),
+            Fault::Interrupt => self.interrupt(false),
+            Fault::Sleep => self.interrupt(true),
             Fault::Partition => self.part(),
             Fault::Heal => self.links.mend_all(),
             Fault::Clog => self.clog(),
             Fault::Flap => self.flap(),
+            Fault::NeglectSockets => self.neglect_sockets(),
             Fault::SlowDisk => self.slow_disk(),
             Fault::FailingCall => self.failing_call(),
             Fault::FullDisk => self.full_disk(),
@@ -235,7 +247,7 @@ impl<W: Workload> World<W> {
     }
 
     /// All places, nodes and clients.
-    fn places(&self) -> Vec<Place> {
+    pub(super) fn places(&self) -> Vec<Place> {
         let nodes = (1..=self.ids).map(Place::Node);
         nodes.chain((0..self.clients.len()).map(Place::Client)).collect()
     }

@@ -145,7 +145,10 @@ impl<W: Workload> World<W> {
         node.may_stop = false;
         node.disk.heal();
         node.disk.set_capacity(None);
-        match node.state {
+        node.unread.until = 0;
+        node.interrupting = node.interrupting.filter(|interrupting| interrupting.since.is_some());
+        self.queue.put(now, Due::Read(place));
+        match self.nodes_mut(place).state {
             State::Paused(_) => self.queue.put(now, Due::Resume(place)),
             State::Down => self.queue.put(now, Due::Start(place)),
             State::Up(_) => self.wake(place),

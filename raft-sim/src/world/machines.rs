@@ -5,7 +5,8 @@ use raft_storage_file::Identity;
 
 use super::faults::UNTIL_A_START;
 use super::{Due, MILLI, World};
-use crate::node::{NodeClock, State};
+use crate::node::State;
+use crate::thread::NodeClock;
 use crate::workload::Workload;
 
 /// After so long it is seen what came of a second node under one id.
@@ -59,9 +60,7 @@ impl<W: Workload> World<W> {
     pub(super) fn stop_one(&mut self) {
         let Some(place) = self.pick_up() else { return };
         self.meets(place, "stop", UNTIL_A_START);
-        if let Some(handle) = &self.nodes_mut(place).handle {
-            handle.stop();
-        }
+        self.nodes_mut(place).hand(raft_node::Handle::stop);
         self.wake(place);
     }
 
@@ -69,7 +68,10 @@ impl<W: Workload> World<W> {
         let Some(place) = self.pick_up() else { return };
         self.meets(place, "clock jump", self.now);
         let millis = self.random.between(1, self.options.clocks.jump_max_millis.max(1));
-        self.nodes_mut(place).clock.jump(millis);
+        let thread = &self.nodes_mut(place).thread;
+        let mut clock = thread.clock.get();
+        clock.jump(millis);
+        thread.clock.set(clock);
         self.wake(place);
     }
 
@@ -85,7 +87,7 @@ impl<W: Workload> World<W> {
         let configuration = self.latest_configuration();
         let other = self.nodes.len();
         let clock = NodeClock::new(1_000_000, self.random.below(100_000_000));
-        let mut node = crate::node::Node::new(identity.node, identity, clock, Some(configuration));
+        let mut node = crate::node::Node::new(identity, self.random.fork(), clock, Some(configuration));
         node.tampered = true;
         self.nodes.push(node);
         self.queue.put(self.now, Due::Start(other));

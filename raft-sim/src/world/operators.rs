@@ -33,9 +33,7 @@ impl<W: Workload> World<W> {
         let force = self.random.chance(100_000);
         self.coverage.count("members", "asked for a change");
         self.trace.say(self.now, &format!("asks for {changes:?}, forced: {force}"));
-        if let Some(handle) = &self.nodes_mut(place).handle {
-            drop(handle.change_members(changes, force));
-        }
+        self.nodes_mut(place).hand(move |handle| drop(handle.change_members(changes, force)));
         self.wake(place);
     }
 
@@ -92,18 +90,14 @@ impl<W: Workload> World<W> {
         let to = if self.random.chance(500_000) { NodeId::new(1 + self.random.below(self.ids)) } else { None };
         self.coverage.count("leadership", "asked to be handed over");
         self.trace.say(self.now, &format!("leadership is to be handed over to {to:?}"));
-        if let Some(handle) = &self.nodes_mut(place).handle {
-            drop(handle.transfer(to));
-        }
+        self.nodes_mut(place).hand(move |handle| drop(handle.transfer(to)));
         self.wake(place);
     }
 
     pub(super) fn make_snapshot(&mut self) {
         let Some(place) = self.pick_up() else { return };
         self.coverage.count("snapshot", "asked for");
-        if let Some(handle) = &self.nodes_mut(place).handle {
-            drop(handle.snapshot());
-        }
+        self.nodes_mut(place).hand(|handle| drop(handle.snapshot()));
         self.wake(place);
     }
 }
