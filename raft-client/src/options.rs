@@ -27,7 +27,8 @@ pub struct Options {
     pub back_off: Duration,
     /// Whether the commands of a session run in the order in which they were submitted.
     pub fifo: bool,
-    /// The longest command, query or answer, in bytes. No longer than the nodes allow.
+    /// The longest command, query or answer, in bytes; 3 MiB unless set. The nodes' limits must not be larger
+    /// (`NodeOptions::query_bytes_max` and `Config::entry_bytes_max`), or an answer could not be received.
     pub message_bytes_max: usize,
     /// Whether a node that does not lead is to bring requests to the leader. If not, it names the
     /// leader, and the client turns there: that saves a hop for each request, but the client must
@@ -53,7 +54,7 @@ impl Options {
             back_off: Duration::from_millis(10),
             fifo: false,
             forward: false,
-            message_bytes_max: 2 * 1024 * 1024,
+            message_bytes_max: 3 << 20,
             requests_max: 65_536,
             seed: None,
         }

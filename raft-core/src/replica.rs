@@ -268,6 +268,10 @@ where
         let (id, term) = (self.core.raft.id(), self.core.raft.term());
         let leader = self.core.raft.leader().filter(|&leader| leader != id);
         let leader = leader.ok_or(ProposeError::NotLeader { leader: None })?;
+        let bytes_max = self.core.config.entry_bytes_max.min(self.transport.payload_bytes_max());
+        if operation.command().len() > bytes_max {
+            return Err(ProposeError::TooLong { limit: u32::try_from(bytes_max).unwrap_or(u32::MAX) });
+        }
         if self.transport.room(leader).is_none_or(|room| room < operation.command().len()) {
             return Err(ProposeError::Busy);
         }

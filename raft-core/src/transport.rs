@@ -19,6 +19,12 @@ pub trait Transport {
     /// and never changes because of another peer.
     fn room(&self, peer: NodeId) -> Option<usize>;
 
+    /// The most bytes of entries, or of an operation, that a message may ever carry: what [`Transport::room`] returns is
+    /// not less while it returns anything. A longer entry would never leave its leader.
+    fn payload_bytes_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Encodes `message` at once into its link. Without [`Transport::room`], it is dropped.
     fn send(&mut self, message: &Message<'_>);
 
@@ -69,6 +75,11 @@ pub trait Network {
     /// # Errors
     /// The network failed for good. Faults of single connections are no errors.
     fn wait(&mut self, peers: &mut Self::Peers, timeout: Option<Millis>) -> Result<(), Self::Error>;
+
+    /// The longest request or response that a connection of a client takes, in bytes.
+    fn client_bytes_max(&self) -> usize {
+        usize::MAX
+    }
 
     /// Takes the next request that a client has sent. The network bounds what one client may
     /// have under way, by not reading further from it.

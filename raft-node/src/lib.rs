@@ -12,6 +12,7 @@
 mod answer;
 mod clock;
 mod handle;
+mod limits;
 mod mailbox;
 pub mod memory;
 mod operator;
@@ -22,6 +23,7 @@ mod waiting;
 
 pub use clock::{Clock, SystemClock};
 pub use handle::{Failed, Handle, Pending};
+pub use limits::LimitsDisagree;
 pub use operator::OrderDone;
 pub use options::NodeOptions;
 pub use run::{EventLoop, NodeReplica, Turn};

@@ -20,7 +20,7 @@ pub struct NodeOptions {
     /// The longest answer of a command that is handed to the client that waits for it, in bytes.
     /// (How much of it is kept is a limit of the cluster.)
     pub answer_bytes_max: usize,
-    /// The longest answer to a query, in bytes.
+    /// The longest answer to a query, in bytes; 3 MiB unless set, as for clients.
     pub query_bytes_max: usize,
     /// The most letters in the handle's mailbox; beyond, it answers `Busy`.
     pub mailbox_letters_max: usize,
@@ -43,7 +43,7 @@ impl NodeOptions {
             create: None,
             join: None,
             answer_bytes_max: 64 << 10,
-            query_bytes_max: 4 << 20,
+            query_bytes_max: 3 << 20,
             mailbox_letters_max: 1 << 16,
             waiting_requests_max: 1 << 16,
             request_timeout: Millis(10_000),

@@ -11,13 +11,14 @@ use raft_core::raft::event::Expulsion;
 use raft_core::replica::{self, PollError, Replica};
 use raft_core::session::memory::{CapacityError, HeapMemory};
 use raft_core::storage::Storage;
-use raft_core::transport::Network;
+use raft_core::transport::{Network, Transport};
 use raft_core::types::{EntryId, Index};
 use thiserror::Error;
 
 use crate::answer::BoundedVec;
 use crate::clock::Clock;
 use crate::handle::Handle;
+use crate::limits::{self, LimitsDisagree, NetworkLimits};
 use crate::mailbox::mailbox;
 use crate::operator::Orders;
 use crate::options::NodeOptions;
@@ -85,11 +86,17 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
         }
         let (id, raft, now) = (options.id, options.raft, clock.now());
         let joined = options.join.take().filter(|_| storage.last() == EntryId::ZERO);
+        let room = NetworkLimits {
+            payload_bytes_max: peers.payload_bytes_max(),
+            client_bytes_max: network.client_bytes_max(),
+        };
         let replica = if let Some(configuration) = joined {
+            limits::check(&options, &configuration.limits(), room)?;
             let memory = HeapMemory::new(&configuration.limits(), options.answer_bytes_max)?;
             Replica::join(id, raft, configuration, storage, peers, machine, memory, now)?
         } else {
             let limits = configuration::first(&mut storage)?.limits();
+            limits::check(&options, &limits, room)?;
             let memory = HeapMemory::new(&limits, options.answer_bytes_max)?;
             Replica::new(id, raft, storage, peers, machine, memory, now)?
         };
@@ -177,6 +184,9 @@ pub enum StartError<S> {
     /// The limits of the cluster are more than this machine can hold.
     #[error(transparent)]
     Capacity(#[from] CapacityError),
+    /// Two limits do not fit together.
+    #[error(transparent)]
+    Limits(#[from] LimitsDisagree),
     /// The replica could not be made.
     #[error(transparent)]
     Replica(#[from] replica::StartError<S>),

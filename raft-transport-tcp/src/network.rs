@@ -214,6 +214,10 @@ impl Network for TcpNetwork {
         Ok(())
     }
 
+    fn client_bytes_max(&self) -> usize {
+        self.options.frame_bytes_max
+    }
+
     fn request(&mut self) -> Option<(ClientId, Request<'_>)> {
         self.clients.request()
     }

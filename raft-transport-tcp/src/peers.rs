@@ -294,10 +294,14 @@ impl Transport for TcpPeers {
         let link = self.links.iter().find(|link| link.node == peer)?;
         match &link.out {
             Outgoing::Established(connection) if connection.output.len() < self.options.peer_output_bytes_max => {
-                Some(self.options.frame_bytes_max - raft_core::message::MESSAGE_HEAD_BYTES_MAX)
+                Some(self.payload_bytes_max())
             }
             _ => None,
         }
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        self.options.frame_bytes_max.saturating_sub(raft_core::message::MESSAGE_HEAD_BYTES_MAX)
     }
 
     fn send(&mut self, message: &Message<'_>) {
