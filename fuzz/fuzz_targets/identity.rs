@@ -41,7 +41,7 @@ enum Other {
     Draft,
     Segment(u8),
     Spare,
-    Rewrite,
+    Suspect,
     Snapshot(u8),
     SnapshotDraft(u8),
 }
@@ -61,7 +61,7 @@ impl Other {
             Other::Draft => Name::IdentityDraft,
             Other::Segment(number) => Name::Segment(number.into()),
             Other::Spare => Name::Spare,
-            Other::Rewrite => Name::Rewrite,
+            Other::Suspect => Name::Suspect,
             Other::Snapshot(index) => Name::Snapshot(EntryId::new(Term(1), Index(index.into()))),
             Other::SnapshotDraft(number) => Name::Draft(number.into()),
         }

@@ -130,9 +130,11 @@ impl Files for Directory {
         let mut file = self.opened(|| options.open(self.file(Name::Lock)))?;
         match file.try_lock() {
             Ok(()) => {
-                file.set_len(0)?;
-                file.rewind()?;
-                writeln!(file, "{}", std::process::id())?;
+                // Who it is only makes another process's message better, and a full disk may have no room for it.
+                let _ = file
+                    .set_len(0)
+                    .and_then(|()| file.rewind())
+                    .and_then(|()| writeln!(file, "{}", std::process::id()));
                 Ok(Locking::Held(DirectoryLock { _file: file }))
             }
             Err(TryLockError::WouldBlock) => {

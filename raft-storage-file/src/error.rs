@@ -76,6 +76,12 @@ fn in_words(operation: Operation, name: Name, offset: Option<u64>) -> String {
 }
 
 impl DiskError {
+    /// Whether it is that the disk has no room: no failure while nothing depends on what was written.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
     /// Makes a system's error one of `operation` on `name`, for `map_err`.
     pub(crate) fn of(operation: Operation, name: Name) -> impl FnOnce(io::Error) -> DiskError {
         move |error| DiskError { operation, name, offset: None, source: Arc::new(error) }

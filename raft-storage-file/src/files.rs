@@ -26,8 +26,6 @@ pub enum Name {
     SuspectDraft,
     /// `spare.tmp`: the next segment while it is being filled with zeros.
     Spare,
-    /// `rewrite.tmp`: the copy of a segment that recovery makes.
-    Rewrite,
     /// `<number>-<offset>.torn`: the bytes that recovery cut off a segment at that offset.
     Torn {
         /// The segment's number.
@@ -52,7 +50,6 @@ impl Name {
             "suspect" => Name::Suspect,
             "suspect.tmp" => Name::SuspectDraft,
             "spare.tmp" => Name::Spare,
-            "rewrite.tmp" => Name::Rewrite,
             _ => match name.split_once('.')? {
                 (number, "wal") => Name::Segment(number.parse().ok()?),
                 (number, "draft") => Name::Draft(number.parse().ok()?),
@@ -82,7 +79,6 @@ impl fmt::Display for Name {
             Name::Suspect => formatter.write_str("suspect"),
             Name::SuspectDraft => formatter.write_str("suspect.tmp"),
             Name::Spare => formatter.write_str("spare.tmp"),
-            Name::Rewrite => formatter.write_str("rewrite.tmp"),
             Name::Torn { segment, offset } => write!(formatter, "{segment:010}-{offset}.torn"),
             Name::Snapshot(EntryId { term, index }) => write!(formatter, "{:010}-{}.snap", index.0, term.0),
             Name::Draft(number) => write!(formatter, "{number:010}.draft"),
@@ -229,7 +225,6 @@ mod tests {
             Name::Suspect,
             Name::SuspectDraft,
             Name::Spare,
-            Name::Rewrite,
             Name::Torn { segment: 7, offset: 128 },
             Name::Snapshot(EntryId::new(Term(3), Index(500))),
             Name::Draft(1),

@@ -29,15 +29,15 @@
 //! | a damaged snapshot otherwise | [`OpenError::SnapshotDamaged`] |
 //! | none, and a log that begins where one ended | [`OpenError::SnapshotMissing`] |
 //! | a snapshot of another incarnation, or under another's name | [`OpenError::SnapshotForeign`] |
-//! | `spare.tmp`, `rewrite.tmp`, `suspect.tmp`, drafts of snapshots | removed |
+//! | `spare.tmp`, `suspect.tmp`, drafts of snapshots | removed |
 //!
 //! Only the last batch can be torn, because every batch is synced before the next is written. A sector of it that has
 //! decayed to zeros looks like one that was never written: only
 //! [`Storage::witness`](raft_core::storage::Storage::witness) rules that out.
 //!
-//! When the last segment holds batches, they are copied to a new file that is synced and takes its place, and the
-//! log goes on in a new segment. The copy is for a log whose last sync failed: the system may
-//! show bytes then that are not on the disk, and would let them be acknowledged.
+//! The log goes on in the last segment, so that a start needs no room. Its last batch is written and synced once more
+//! before: for a log whose last sync failed, the system may show bytes that are not on the disk, and would let them be
+//! acknowledged. What is cut off is overwritten with zeros.
 
 use std::fmt;
 
@@ -47,11 +47,11 @@ use raft_core::types::{ClusterTime, EntryId, Incarnation, Index};
 use crate::disk::DiskReader;
 use crate::error::{DiskError, OpenError, Operation, StorageError};
 use crate::files::{Files, Name};
-use crate::format::{BatchHeader, FIRST_BATCH, Identity, SegmentHeader};
+use crate::format::{BatchHeader, Identity, SegmentHeader};
 use crate::log::Log;
 use crate::options::{Options, SuspectTail};
 use crate::scan::{Scanner, Step, Tail};
-use crate::segment::{self, Beginning, Segment};
+use crate::segment::{BatchFrame, Beginning, Segment};
 use crate::segments::{Place, Segments};
 use crate::snapshot::{self, Found};
 use crate::suspect;
@@ -128,8 +128,8 @@ pub struct Cut {
     pub bytes: u64,
     /// The last entry before the cut.
     pub after: EntryId,
-    /// The file that the bytes were copied to.
-    pub kept: Name,
+    /// The file that the bytes were copied to; `None` if there was no room for it.
+    pub kept: Option<Name>,
     /// Whether they may have been acknowledged.
     pub suspect: bool,
 }
@@ -139,7 +139,10 @@ impl fmt::Display for Cut {
         let Cut { name, offset, bytes, after, kept, suspect } = self;
         let tail = if *suspect { "suspect tail" } else { "torn tail" };
         write!(formatter, "cut {bytes} bytes of a {tail} in {name} at offset {offset}, behind entry {after}; ")?;
-        write!(formatter, "they are kept in {kept}")
+        match kept {
+            Some(kept) => write!(formatter, "they are kept in {kept}"),
+            None => formatter.write_str("there was no room to keep them"),
+        }
     }
 }
 
@@ -150,6 +153,8 @@ pub(crate) struct Recovered<F: Files> {
     pub(crate) segments: Segments,
     pub(crate) snapshots: Found<F>,
     pub(crate) report: Report,
+    /// Whether an empty batch stands behind the last one that is not, or that is in an earlier segment.
+    pub(crate) witnessed: bool,
 }
 
 /// The log as it was saved, batch by batch.
@@ -160,6 +165,8 @@ struct Replay {
     began_before: bool,
     /// The last segment with a batch that drops the log.
     reset_in: Option<u64>,
+    /// Whether the last batch in the present segment, if there is one, has made nothing durable but that the one before it was.
+    witnessed: bool,
 }
 
 /// Reads the log of a directory whose identity is `identity` and whose files are `names`, and makes
@@ -173,11 +180,12 @@ pub(crate) fn recover<F: Files>(
     let headers = read_headers(files, identity, names)?;
     let (Some(first), Some(last_header)) = (headers.run.first(), headers.run.last()) else { return Err(missing(1)) };
     let log = Log::new(first.last, first.hard_state, options.cache_bytes);
-    let mut replay = Replay { log, began_before: first.number > 1, reset_in: None };
+    let mut replay = Replay { log, began_before: first.number > 1, reset_in: None, witnessed: true };
     let mut unsealed = None;
     for (header, next) in headers.run.iter().zip(headers.run.iter().skip(1)) {
         unsealed = read_sealed(files, *header, next, &mut replay)?;
     }
+    replay.witnessed = true;
     let mut last = open_scanner(files, *last_header, &replay.log)?;
     let tail = read_last(&mut last, &mut replay)?;
     let cut = judge(&last, tail, &replay.log, options)?;
@@ -186,7 +194,7 @@ pub(crate) fn recover<F: Files>(
         return Err(OpenError::StillSuspect { through });
     }
     let snapshots = choose_snapshot(files, identity.incarnation, names, &headers, &replay)?;
-    let Replay { mut log, reset_in, .. } = replay;
+    let Replay { mut log, reset_in, witnessed, .. } = replay;
     find_times(files, &mut log, last_header.number, snapshots.latest.as_ref().map(|latest| latest.id))?;
     // Everything has been judged: from here on things are changed.
     clean_up(files, names, &headers, &snapshots)?;
@@ -196,28 +204,33 @@ pub(crate) fn recover<F: Files>(
     }
     let beginning =
         Beginning { incarnation: identity.incarnation, base: log.base, last: log.last, hard_state: log.hard_state };
-    let mut segments = Segments::new(headers.run.iter().map(|header| {
+    let segments = Segments::new(headers.run.iter().map(|header| {
         let dropped = reset_in.is_some_and(|number| header.number <= number);
         Place { number: header.number, after: if dropped { Index::ZERO } else { header.last.index } }
     }));
     let report = Report { suspect_through, ..report(&log, segments.count(), &snapshots, cut) };
-    let segment = if last.end == FIRST_BATCH && tail == Tail::Clean {
-        // Nothing was written to it yet, so there is nothing to distrust.
-        if let Some(unsealed) = unsealed {
-            unsealed.seal(files, beginning)?;
-        }
-        Segment::resume(last.file, last_header, last.end, last.chain)
-    } else {
-        if let Some(cut) = &cut {
-            keep(files, &last, cut, names)?;
-        }
-        let rewritten = rewrite(files, last)?;
-        let spare = segment::zeros(files, options.segment_bytes_first)?;
-        let next = rewritten.next(files, spare, beginning, options.segment_bytes_first)?;
-        segments.push(Place { number: next.number, after: log.last.index });
-        next
+    if let Some(unsealed) = unsealed {
+        unsealed.seal(files, beginning)?;
+    }
+    let report = match cut {
+        Some(cut) => Report { cut: Some(keep(files, &last, cut, names)?), ..report },
+        None => report,
     };
-    Ok(Recovered { log, segment, segments, snapshots, report })
+    write_again(files, &last, cut)?;
+    let mut segment = Segment::resume(last.file, last_header, last.end, last.chain);
+    let has_room = segment.end_with(0) <= segment.prepared_bytes;
+    if !witnessed && has_room {
+        // From now on, damage to the last batch is told from a write that was torn.
+        let frame = BatchFrame { previous: log.last, hard_state: log.hard_state, entries: 0, resets: false };
+        segment.append(files, frame, &[], &mut Vec::new())?;
+    }
+    let witnessed = witnessed || has_room;
+    Ok(Recovered { log, segment, segments, snapshots, report, witnessed })
+}
+
+fn list<F: Files>(files: &F) -> Result<Vec<Name>, DiskError> {
+    let names = files.list().map_err(DiskError::of(Operation::Directory, Name::Lock))?;
+    Ok(names.unwrap_or_default())
 }
 
 fn report<F: Files>(log: &Log, segments: u64, snapshots: &Found<F>, cut: Option<Cut>) -> Report {
@@ -345,6 +358,8 @@ impl Replay {
         if batch.resets {
             (self.began_before, self.reset_in) = (false, Some(segment));
         }
+        self.witnessed =
+            batch.entries == 0 && !batch.resets && (batch.previous, batch.hard_state) == (log.last, log.hard_state);
         log.hard_state = batch.hard_state;
         let first = log.last.index.next();
         if log.push_records(records).ok() != Some(batch.entries) {
@@ -381,15 +396,14 @@ fn judge<F: Files>(last: &Scanner<'_, F>, tail: Tail, log: &Log, options: &Optio
         }
         Tail::Suspect { through } => (through, true),
     };
-    let kept = Name::Torn { segment: number, offset };
+    let kept = Some(Name::Torn { segment: number, offset });
     Ok(Some(Cut { name, offset, bytes: through.saturating_sub(offset), after: log.last, kept, suspect }))
 }
 
 /// Removes what was cut short: a start, a rotation, a snapshot on its way, the removal of files.
 fn clean_up<F: Files>(files: &F, names: &[Name], headers: &Headers, snapshots: &Found<F>) -> Result<(), DiskError> {
-    let cut_short = |name: &&Name| {
-        matches!(name, Name::Spare | Name::Rewrite | Name::SuspectDraft | Name::IdentityDraft | Name::Draft(_))
-    };
+    let cut_short =
+        |name: &&Name| matches!(name, Name::Spare | Name::SuspectDraft | Name::IdentityDraft | Name::Draft(_));
     let cut_short = names.iter().filter(cut_short);
     for &name in cut_short.chain(&headers.before).chain(&snapshots.needless) {
         files.remove(name).map_err(DiskError::of(Operation::Remove, name))?;
@@ -402,32 +416,55 @@ fn clean_up<F: Files>(files: &F, names: &[Name], headers: &Headers, snapshots: &
     }
 }
 
-/// Copies what is cut off to a file of its own, and removes the oldest of such files if there are
-/// many.
-fn keep<F: Files>(files: &F, last: &Scanner<'_, F>, cut: &Cut, names: &[Name]) -> Result<(), DiskError> {
+/// Copies what is cut off to a file of its own, unless there is no room for it, and removes the oldest of such files if
+/// there are many. Returns what is to be said of it.
+fn keep<F: Files>(files: &F, last: &Scanner<'_, F>, cut: Cut, names: &[Name]) -> Result<Cut, DiskError> {
+    let Some(name) = cut.kept else { return Ok(cut) };
     let mut kept: Vec<Name> = names.iter().copied().filter(|name| matches!(name, Name::Torn { .. })).collect();
     kept.sort_unstable();
     for &name in kept.iter().rev().skip(TORN_FILES_MAX - 1) {
         files.remove(name).map_err(DiskError::of(Operation::Remove, name))?;
     }
-    let file = files.create(cut.kept).map_err(DiskError::of(Operation::Open, cut.kept))?;
-    copy(files, (&last.file, cut.name), cut.offset, cut.bytes, (&file, cut.kept), 0)?;
-    files.sync_data(&file).map_err(DiskError::of(Operation::Sync, cut.kept))
+    let copied = files.create(name).map_err(DiskError::of(Operation::Open, name)).and_then(|file| {
+        copy(files, (&last.file, cut.name), cut.offset, cut.bytes, (&file, name))?;
+        files.sync_data(&file).map_err(DiskError::of(Operation::Sync, name))
+    });
+    match copied {
+        Err(error) if error.is_full() => {
+            if list(files)?.contains(&name) {
+                files.remove(name).map_err(DiskError::of(Operation::Remove, name))?;
+            }
+            Ok(Cut { kept: None, ..cut })
+        }
+        copied => copied.map(|()| cut),
+    }
 }
 
-/// Replaces the last segment by a copy of what is good in it.
-fn rewrite<F: Files>(files: &F, last: Scanner<'_, F>) -> Result<Segment<F>, DiskError> {
-    let (header, end) = (SegmentHeader { prepared_bytes: last.end, ..last.header }, last.end);
-    let name = Name::Segment(header.number);
-    let file = files.create(Name::Rewrite).map_err(DiskError::of(Operation::Open, Name::Rewrite))?;
-    files.write_at(&file, &header.encode(), 0).map_err(DiskError::at(Operation::Write, Name::Rewrite, 0))?;
-    let bytes = end.saturating_sub(FIRST_BATCH);
-    copy(files, (&last.file, name), FIRST_BATCH, bytes, (&file, Name::Rewrite), FIRST_BATCH)?;
-    files.sync_data(&file).map_err(DiskError::of(Operation::Sync, Name::Rewrite))?;
-    files.rename(Name::Rewrite, name).map_err(DiskError::of(Operation::Rename, name))?;
-    files.sync_directory().map_err(DiskError::of(Operation::Sync, name))?;
-    Ok(Segment::resume(file, &header, end, last.chain))
+/// Writes zeros over what is cut off the last segment, and its last good batch once more, and syncs them and the
+/// names. That needs no room. The batches before the last one were synced before that was written.
+fn write_again<F: Files>(files: &F, last: &Scanner<'_, F>, cut: Option<Cut>) -> Result<(), DiskError> {
+    let name = Name::Segment(last.header.number);
+    let mut step = Vec::new();
+    let rest = cut.map_or((last.end, 0), |cut| (cut.offset, cut.bytes));
+    for ((offset, bytes), zeros) in [(rest, true), ((last.last, last.end.saturating_sub(last.last)), false)] {
+        let mut done = 0;
+        while done < bytes {
+            step.clear();
+            step.resize(usize::try_from((bytes - done).min(COPY_STEP_BYTES)).unwrap_or(0), 0);
+            let at = offset.saturating_add(done);
+            if !zeros {
+                files.read_at(&last.file, &mut step, at).map_err(DiskError::at(Operation::Read, name, at))?;
+            }
+            files.write_at(&last.file, &step, at).map_err(DiskError::at(Operation::Write, name, at))?;
+            done = done.saturating_add(step.len() as u64);
+        }
+    }
+    files.sync_data(&last.file).map_err(DiskError::of(Operation::Sync, name))?;
+    files.sync_directory().map_err(DiskError::of(Operation::Sync, name))
 }
+
+/// How much is copied at once.
+const COPY_STEP_BYTES: u64 = 256 << 10;
 
 fn copy<F: Files>(
     files: &F,
@@ -435,17 +472,15 @@ fn copy<F: Files>(
     from_offset: u64,
     bytes: u64,
     (to, to_name): (&F::File, Name),
-    to_offset: u64,
 ) -> Result<(), DiskError> {
-    const STEP_BYTES: u64 = 256 << 10;
     let mut step = Vec::new();
     let mut done = 0;
     while done < bytes {
-        step.resize(usize::try_from((bytes - done).min(STEP_BYTES)).unwrap_or(0), 0);
-        let (read_at, write_at) = (from_offset + done, to_offset + done);
+        step.resize(usize::try_from((bytes - done).min(COPY_STEP_BYTES)).unwrap_or(0), 0);
+        let read_at = from_offset.saturating_add(done);
         files.read_at(from, &mut step, read_at).map_err(DiskError::at(Operation::Read, from_name, read_at))?;
-        files.write_at(to, &step, write_at).map_err(DiskError::at(Operation::Write, to_name, write_at))?;
-        done += step.len() as u64;
+        files.write_at(to, &step, done).map_err(DiskError::at(Operation::Write, to_name, done))?;
+        done = done.saturating_add(step.len() as u64);
     }
     Ok(())
 }

@@ -8,6 +8,11 @@ use crate::error::{DiskError, Operation};
 use crate::files::{Files, Name};
 use crate::format::{self, BATCH_HEADER_BYTES, BatchHeader, FIRST_BATCH, SegmentHeader, batch_start};
 
+/// A segment that gets longer than was planned does so by multiples of this.
+const GROW_BYTES: u64 = 4 << 10;
+/// How many zeros are written at once.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 /// The last segment of the log, to which batches are added.
 #[derive(Debug)]
 pub(crate) struct Segment<F: Files> {
@@ -51,7 +56,7 @@ impl<F: Files> Segment<F> {
 
     /// Takes a segment that holds the batches up to `end` already.
     pub(crate) fn resume(file: F::File, header: &SegmentHeader, end: u64, chain: u32) -> Segment<F> {
-        let (number, salt, prepared_bytes) = (header.number, header.salt, header.prepared_bytes);
+        let (number, salt, prepared_bytes) = (header.number, header.salt, header.prepared_bytes.max(end));
         Segment { number, file, salt, prepared_bytes, end, chain }
     }
 
@@ -99,9 +104,32 @@ impl<F: Files> Segment<F> {
         self.write(files, &header.encode(), header.offset)
     }
 
-    /// Where the batch after a next one with `records_bytes` would begin at the earliest.
+    /// How long a segment is that holds one batch with `records_bytes`, and the one that seals it.
+    pub(crate) fn bytes_with(records_bytes: usize) -> u64 {
+        sealed_end(FIRST_BATCH, records_bytes)
+    }
+
+    /// Where this segment would end with another batch with `records_bytes`, and the one that seals it: on a full disk,
+    /// there may be no room for that behind what was prepared.
     pub(crate) fn end_with(&self, records_bytes: usize) -> u64 {
-        batch_start(self.end).saturating_add((BATCH_HEADER_BYTES as u64).saturating_add(records_bytes as u64))
+        sealed_end(self.end, records_bytes)
+    }
+
+    /// Fills the file with zeros up to `bytes` at least; returns whether there was room for it.
+    pub(crate) fn grow(&mut self, files: &F, bytes: u64) -> Result<bool, DiskError> {
+        let name = Name::Segment(self.number);
+        let end = bytes.next_multiple_of(GROW_BYTES);
+        while self.prepared_bytes < end {
+            let step = end.saturating_sub(self.prepared_bytes).min(ZEROS.len() as u64);
+            let zeros = ZEROS.get(..usize::try_from(step).unwrap_or(0)).unwrap_or(&ZEROS);
+            let offset = self.prepared_bytes;
+            match files.write_at(&self.file, zeros, offset).map_err(DiskError::at(Operation::Write, name, offset)) {
+                Ok(()) => self.prepared_bytes = offset.saturating_add(zeros.len() as u64),
+                Err(error) if error.is_full() => return Ok(self.prepared_bytes >= bytes),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Writes a batch in one piece and makes it durable; gives where its records start. `buffer` is
@@ -119,6 +147,7 @@ impl<F: Files> Segment<F> {
         buffer.extend_from_slice(records);
         self.write(files, buffer, header.offset)?;
         (self.end, self.chain) = (header.end(), header.link());
+        self.prepared_bytes = self.prepared_bytes.max(self.end);
         Ok(header.records_offset())
     }
 
@@ -146,6 +175,12 @@ impl<F: Files> Segment<F> {
         files.write_at(&self.file, bytes, offset).map_err(DiskError::at(Operation::Write, name, offset))?;
         files.sync_data(&self.file).map_err(DiskError::of(Operation::Sync, name))
     }
+}
+
+fn sealed_end(end: u64, records_bytes: usize) -> u64 {
+    let batch_end =
+        |end: u64, bytes: u64| batch_start(end).saturating_add(BATCH_HEADER_BYTES as u64).saturating_add(bytes);
+    batch_end(batch_end(end, records_bytes as u64), 0)
 }
 
 /// Makes the spare file with `bytes` zeros, while the caller waits.

@@ -13,7 +13,7 @@
 use raft_core::storage::SnapshotId;
 use raft_core::types::{EntryId, Incarnation, Index};
 
-use self::draft::{Draft, is_full};
+use self::draft::Draft;
 pub(crate) use self::find::find;
 use crate::error::{DiskError, Operation};
 use crate::files::{Files, Name};
@@ -135,7 +135,7 @@ impl<F: Files> Snapshots<F> {
         self.drafts += 1;
         match Draft::begin(files, self.drafts) {
             Ok(draft) => self.draft = Some(draft),
-            Err(error) if is_full(&error) => {
+            Err(error) if error.is_full() => {
                 // Whether the file was made before the disk was full is not known.
                 let names = files.list().map_err(DiskError::of(Operation::Directory, error.name))?;
                 if names.is_some_and(|names| names.contains(&error.name)) {
@@ -153,7 +153,7 @@ impl<F: Files> Snapshots<F> {
         let Some(draft) = &mut self.draft else { return Ok(false) };
         match draft.extend(files, bytes) {
             Ok(()) => Ok(true),
-            Err(error) if is_full(&error) => self.drop_draft(files).map(|()| false),
+            Err(error) if error.is_full() => self.drop_draft(files).map(|()| false),
             Err(error) => Err(error),
         }
     }

@@ -16,8 +16,6 @@ pub(crate) enum Spare<F: Files> {
         zeroing: F::Zeroing,
         /// How long it will be.
         bytes: u64,
-        /// Whether there was no room for it the last time.
-        again: bool,
     },
     /// Full of zeros, which are durable.
     Ready {
@@ -26,31 +24,40 @@ pub(crate) enum Spare<F: Files> {
         /// How long it is.
         bytes: u64,
     },
-    /// There was no room for it. Asking again may help.
-    NoRoom,
+    /// There was no room for so many bytes. Asking for fewer may help, or asking again.
+    NoRoom {
+        /// How many.
+        bytes: u64,
+    },
 }
 
+/// A log goes on in segments as short as this before it is said that there is no room: long enough for some dozens of
+/// votes, or of short entries.
+const BYTES_MIN: u64 = 64 << 10;
+
 impl<F: Files> Spare<F> {
-    /// Begins to fill a file of `bytes`, if there is none yet.
+    /// Begins to fill a file of `bytes`, if there is none yet; of half as many as there was no room for.
     pub(crate) fn begin(&mut self, files: &F, bytes: u64) -> Result<(), DiskError> {
-        if matches!(self, Spare::None | Spare::NoRoom) {
-            let again = self.is_short();
-            *self = match files.begin_zeroing(Name::Spare, bytes) {
-                Ok(zeroing) => Spare::Zeroing { zeroing, bytes, again },
-                Err(error) => Spare::failed(error)?,
-            };
-        }
+        let bytes = match *self {
+            Spare::None => bytes,
+            Spare::NoRoom { bytes: short } => bytes.min((short / 2).max(BYTES_MIN)),
+            Spare::Zeroing { .. } | Spare::Ready { .. } => return self.poll(files),
+        };
+        *self = match files.begin_zeroing(Name::Spare, bytes) {
+            Ok(zeroing) => Spare::Zeroing { zeroing, bytes },
+            Err(error) => Spare::failed(error, bytes)?,
+        };
         self.poll(files)
     }
 
     /// Sees how far it is.
     pub(crate) fn poll(&mut self, files: &F) -> Result<(), DiskError> {
-        if let Spare::Zeroing { zeroing, bytes, .. } = self
+        if let Spare::Zeroing { zeroing, bytes } = self
             && let Some(zeroed) = files.zeroed(zeroing)
         {
             *self = match zeroed {
                 Ok(file) => Spare::Ready { file, bytes: *bytes },
-                Err(error) => Spare::failed(error)?,
+                Err(error) => Spare::failed(error, *bytes)?,
             };
         }
         Ok(())
@@ -67,15 +74,18 @@ impl<F: Files> Spare<F> {
         }
     }
 
-    /// Whether the disk had no room for it, and has not shown since that it has.
-    pub(crate) fn is_short(&self) -> bool {
-        matches!(self, Spare::NoRoom | Spare::Zeroing { again: true, .. })
+    /// How long the file is that is ready.
+    pub(crate) fn ready_bytes(&self) -> Option<u64> {
+        match self {
+            Spare::Ready { bytes, .. } => Some(*bytes),
+            _ => None,
+        }
     }
 
     /// A full disk is no failure of the log: nothing of it was to be on that file yet.
-    fn failed(error: io::Error) -> Result<Spare<F>, DiskError> {
+    fn failed(error: io::Error, bytes: u64) -> Result<Spare<F>, DiskError> {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Ok(Spare::NoRoom),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Ok(Spare::NoRoom { bytes }),
             _ => Err(DiskError::of(Operation::Zero, Name::Spare)(error)),
         }
     }

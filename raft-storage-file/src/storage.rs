@@ -1,6 +1,6 @@
 //! [`FileStorage`]: the log in memory, and what brings it to disk.
 
-use raft_core::entry::{EntryHeader, HEADER_BYTES, Records};
+use raft_core::entry::{EntryHeader, EntryKind, HEADER_BYTES, Records};
 use raft_core::storage::{Full, HardState, ReadError, Saved, SnapshotId, Storage, StorageMetrics};
 use raft_core::types::{ClusterTime, EntryId, Index, Term};
 
@@ -23,12 +23,30 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 
-/// How much of a segment is kept free of entries when there is no room for another segment, so that
-/// votes can still be saved: enough for some fifty of them.
-const RESERVE_BYTES: u64 = 8 << 10;
+/// How much of a segment is kept free of clients' entries when there is no room for another segment, so that votes and
+/// the first entries of leaders can still be saved: enough for some hundreds of them.
+const RESERVE_BYTES: u64 = 64 << 10;
+/// How much more is kept free by a leader, which takes no commands when that is gone: so that its followers have room for
+/// all that it took although their segments end elsewhere. At most an eighth of the longest segment.
+const LEADER_RESERVE_BYTES: u64 = 1 << 20;
+/// A segment that was made when there was little room is followed by one of this length at least, if there is room.
+const SHORT_BYTES: u64 = 64 << 10;
+/// Whether there is room again is looked for each time that the storage was asked so often what is saved.
+const LOOK_EVERY: u32 = 16;
 
 /// The buffer of a batch is given back when it has become longer than this.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
+
+/// What an entry is that is to have room: the rarer it is, the less is kept free of it.
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    /// Of the cluster itself: a leader's first one, a configuration.
+    Own,
+    /// A client's, which a leader has taken.
+    Sent,
+    /// A client's, which a leader is asked to take.
+    Asked,
+}
 
 /// What a storage has done since it was opened. Entries per sync are `entries / syncs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +93,9 @@ pub struct FileStorage<F: Files = Directory> {
     /// Up to where the log is suspect, as the disk remembers it, and whether it is to be trusted again once that is saved.
     suspect_through: Option<Index>,
     trusted: bool,
+    /// Whether an entry of a client found no room, and how often it was asked since what is saved.
+    full: bool,
+    looks: u32,
     /// Once there is one, it is the answer to everything.
     failed: Option<StorageError>,
     // Dropped in this order: the directory is free only when nobody writes to it any more.
@@ -85,13 +106,13 @@ pub struct FileStorage<F: Files = Directory> {
 
 impl<F: Files> FileStorage<F> {
     fn new(files: F, lock: F::Lock, identity: Identity, options: Options, recovered: Recovered<F>) -> FileStorage<F> {
-        let Recovered { log, segment, segments, snapshots, report } = recovered;
+        let Recovered { log, segment, segments, snapshots, report, witnessed } = recovered;
         FileStorage {
             identity,
             options,
             pending_after: log.last,
             saved: Saved { hard_state: log.hard_state, through: log.last },
-            witnessed: true,
+            witnessed,
             saved_base: log.base,
             log,
             segment,
@@ -102,6 +123,8 @@ impl<F: Files> FileStorage<F> {
             metrics: Metrics::default(),
             suspect_through: report.suspect_through,
             trusted: false,
+            full: false,
+            looks: 0,
             failed: None,
             spare: Spare::None,
             files,
@@ -150,9 +173,9 @@ impl<F: Files> FileStorage<F> {
         self.log.cache.tail(self.pending_after.index.next())
     }
 
-    /// Whether there is room for `bytes` more of entries. There is none if they would not fit into
-    /// this segment and the disk has none for another.
-    fn fits(&mut self, bytes: usize) -> bool {
+    /// Whether there is room for `bytes` more of entries. What is taken has its room, so that a flush never finds
+    /// none. Entries of clients leave some for votes, and for what a new leader has to write.
+    fn fits(&mut self, bytes: usize, entry: Entry) -> bool {
         let pending = self.pending().len();
         let wanted = pending.saturating_add(bytes);
         if pending > 0 && wanted > self.options.pending_bytes_max {
@@ -160,18 +183,62 @@ impl<F: Files> FileStorage<F> {
         }
         let prepared = self.segment.prepared_bytes;
         let reserve = RESERVE_BYTES.min(prepared / 4);
-        if !self.spare.is_short() || self.segment.end_with(wanted).saturating_add(reserve) <= prepared {
+        let reserve = match entry {
+            Entry::Own => 0,
+            Entry::Sent => reserve,
+            Entry::Asked => reserve.saturating_add(self.leader_reserve()),
+        };
+        let needed = self.segment.end_with(wanted).saturating_add(reserve);
+        let fits = needed <= prepared || self.fits_elsewhere(wanted, reserve, needed);
+        self.full = match entry {
+            // A leader that has too little room may still have enough for what it is sent.
+            Entry::Asked => !fits,
+            Entry::Own | Entry::Sent => self.full || !fits,
+        };
+        fits
+    }
+
+    /// Whether so many bytes of entries fit into the next segment, or into a present one of `needed` bytes.
+    fn fits_elsewhere(&mut self, wanted: usize, reserve: u64, needed: u64) -> bool {
+        self.prepare_spare();
+        let next = Segment::<F>::bytes_with(wanted).saturating_add(reserve);
+        if self.segment.end > FIRST_BATCH && self.spare.ready_bytes().is_some_and(|bytes| next <= bytes) {
             return true;
         }
-        self.prepare_spare();
-        !self.spare.is_short()
+        if self.failed.is_some() {
+            return true;
+        }
+        // The next one is not ready, too short, or has no room.
+        match self.segment.grow(&self.files, needed) {
+            Ok(has_room) => has_room,
+            Err(error) => {
+                self.fail(error.into());
+                true
+            }
+        }
     }
 
     fn prepare_spare(&mut self) {
         // Each segment is twice as long as the one before, so that a small log stays small.
-        let bytes = self.segment.prepared_bytes.max(self.options.segment_bytes_first).saturating_mul(2);
-        if let Err(error) = self.spare.begin(&self.files, bytes.min(self.options.segment_bytes)) {
+        let bytes = self.segment.prepared_bytes.max(self.options.segment_bytes_first.min(SHORT_BYTES));
+        if let Err(error) = self.spare.begin(&self.files, bytes.saturating_mul(2).min(self.options.segment_bytes)) {
             self.fail(error.into());
+        }
+    }
+
+    fn leader_reserve(&self) -> u64 {
+        LEADER_RESERVE_BYTES.min(self.options.segment_bytes / 8)
+    }
+
+    /// While there is no room, looks once in a while whether there is some; for more than what is kept free, so that it
+    /// is not all used up at once.
+    fn look_for_room(&mut self) {
+        if self.full {
+            self.looks = self.looks.wrapping_add(1);
+            if self.looks.is_multiple_of(LOOK_EVERY) {
+                let bytes = usize::try_from(self.leader_reserve()).unwrap_or(usize::MAX);
+                self.fits(bytes, Entry::Asked);
+            }
         }
     }
 
@@ -253,7 +320,7 @@ impl<F: Files> Storage for FileStorage<F> {
 
     fn metrics(&self) -> StorageMetrics {
         let Metrics { syncs, entries, bytes, .. } = self.metrics;
-        StorageMetrics { syncs, entries_synced: entries, bytes_written: bytes, full: self.spare.is_short() }
+        StorageMetrics { syncs, entries_synced: entries, bytes_written: bytes, full: self.full }
     }
 
     fn hard_state(&self) -> HardState {
@@ -297,7 +364,8 @@ impl<F: Files> Storage for FileStorage<F> {
     }
 
     fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full> {
-        if !self.fits(header.record_bytes()) {
+        if !self.fits(header.record_bytes(), if header.kind == EntryKind::Operation { Entry::Sent } else { Entry::Own })
+        {
             return Err(Full);
         }
         let (last, found) = (self.log.last, header.id());
@@ -312,7 +380,7 @@ impl<F: Files> Storage for FileStorage<F> {
     }
 
     fn has_room(&mut self, payload_bytes: usize) -> bool {
-        self.fits(HEADER_BYTES.saturating_add(payload_bytes))
+        self.fits(HEADER_BYTES.saturating_add(payload_bytes), Entry::Asked)
     }
 
     fn truncate(&mut self, last: Index) {
@@ -368,6 +436,7 @@ impl<F: Files> Storage for FileStorage<F> {
     fn saved(&mut self) -> Result<Saved, StorageError> {
         self.check()?;
         self.poll_snapshots().inspect_err(|error| self.failed = Some(error.clone()))?;
+        self.look_for_room();
         Ok(self.saved)
     }
 

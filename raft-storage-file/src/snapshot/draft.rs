@@ -1,7 +1,5 @@
 //! A snapshot while it is being made or received.
 
-use std::io;
-
 use raft_core::crc::crc32c;
 use raft_core::storage::SnapshotId;
 use raft_core::types::Incarnation;
@@ -102,11 +100,6 @@ impl<F: Files> Draft<F> {
     fn write(&self, files: &F, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
         files.write_at(&self.file, bytes, offset).map_err(DiskError::at(Operation::Write, self.name, offset))
     }
-}
-
-/// Whether it is that the disk has no room: no failure while nothing depends on what was written.
-pub(super) fn is_full(error: &DiskError) -> bool {
-    matches!(error.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Fills `buffer` with the content from `offset` on: `bytes_max` bytes, or all that are left of

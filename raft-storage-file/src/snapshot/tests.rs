@@ -224,14 +224,16 @@ fn an_empty_log_behind_its_snapshot_knows_its_time() {
     storage.compact(Index(40));
     assert_eq!((storage.base(), storage.last(), storage.last_time()), (id(1, 40), id(1, 40), ClusterTime(400)));
     drop(storage);
-    // The second start finds a segment without a batch.
+    // The entries that the last segment still holds are there until the log is compacted again.
     for _ in 0..2 {
         let mut storage = open(&disk);
         assert_eq!((storage.last(), storage.last_time()), (id(1, 40), ClusterTime(400)));
+        assert!(storage.base() < id(1, 40));
         storage.compact(Index(40));
         assert_eq!((storage.base(), storage.last_time(), segments(&disk).len()), (id(1, 40), ClusterTime(400), 1));
     }
     let mut storage = open(&disk);
+    storage.compact(Index(40));
     assert_eq!((storage.base(), storage.last_time()), (id(1, 40), ClusterTime(400)));
     fill(&mut storage, 50);
     storage.truncate(Index(40));

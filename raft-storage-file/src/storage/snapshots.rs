@@ -80,6 +80,9 @@ impl<F: Files> FileStorage<F> {
         if self.snapshots.poll(&self.files, saved)? {
             self.metrics.snapshots += 1;
             self.snapshots.remove_before(&self.files, self.segments.after())?;
+            if self.full {
+                self.snapshots.remove_older(&self.files)?;
+            }
         }
         Ok(())
     }
@@ -105,6 +108,9 @@ impl<F: Files> FileStorage<F> {
             self.reader.release_before(self.segments.first());
             self.snapshots.remove_before(&self.files, self.segments.after())?;
             self.metrics.segments_removed += removed;
+            if self.full {
+                self.prepare_spare();
+            }
         }
         Ok(())
     }

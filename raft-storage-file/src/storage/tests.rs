@@ -13,6 +13,7 @@ use crate::options::SuspectTail;
 use crate::simulated::{Call, Disk, Fate};
 
 mod damage;
+mod full;
 
 fn identity() -> Identity {
     Identity { cluster: ClusterId(0xc1), node: NodeId::new(7).unwrap(), incarnation: Incarnation(0x1234_5678) }

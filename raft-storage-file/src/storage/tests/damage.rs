@@ -28,7 +28,7 @@ fn a_suspect_tail_is_refused_unless_it_may_be_cut() {
     let (storage, report) = FileStorage::open(disk.clone(), options).unwrap();
     let cut = report.suspect().unwrap();
     assert_eq!((storage.last().index, cut.after.index), (Index(1), Index(1)));
-    assert_eq!(disk.bytes(cut.kept).unwrap().len() as u64, cut.bytes);
+    assert_eq!(disk.bytes(cut.kept.unwrap()).unwrap().len() as u64, cut.bytes);
 }
 
 /// A log of two entries whose last one was damaged and cut off, and how far it is suspect.
