@@ -196,7 +196,7 @@ pub enum ProposeError {
     #[error("the secret is not that of the session")]
     WrongSecret,
     /// The leader's log has no room for another entry.
-    #[error("the leader's log is full; make room (on its disk, where it has one), then send it again")]
+    #[error("the disk of the leader is full, or its log in memory; make room there, then send it again")]
     NoSpace,
     /// The leader is handing over to another member.
     #[error("the leader hands over to node {to}; try again there, or here in {within} ms")]

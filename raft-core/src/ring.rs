@@ -181,6 +181,7 @@ impl<const ENTRIES: usize, const BYTES: usize> Storage for RingLog<ENTRIES, BYTE
         Ok(())
     }
 
+    #[inline]
     fn has_room(&mut self, payload_bytes: usize) -> bool {
         self.room(1, HEADER_BYTES.saturating_add(payload_bytes)).is_some()
     }

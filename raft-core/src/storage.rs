@@ -85,8 +85,10 @@ pub trait Storage {
     /// there is. Whatever else goes wrong is reported by `flush`.
     fn append(&mut self, header: &EntryHeader, parts: &[&[u8]]) -> Result<(), Full>;
 
-    /// Whether an entry with so many bytes of payload could be appended now. Who says no is not made the leader
-    /// by one whose log is full; who cannot tell says yes.
+    /// Returns whether a leader may take a client's entry with a payload of `payload_bytes`. A storage with little room
+    /// left returns false before [`Storage::append`] fails: of nodes with disks of the same size, the followers then
+    /// have room for whatever their leader took, and none of them is left behind. A node that returns false is not made
+    /// the leader by one whose log is full. Return true if unknown.
     fn has_room(&mut self, payload_bytes: usize) -> bool {
         let _ = payload_bytes;
         true

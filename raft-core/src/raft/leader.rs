@@ -35,6 +35,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             return Err(ProposeError::TooLong { limit });
         }
         self.accepts(bytes)?;
+        if kind == EntryKind::Operation {
+            self.check_room(bytes)?;
+        }
         let id = self.append_as_leader(kind, parts)?;
         Ok((id, self.ready()))
     }
@@ -55,6 +58,17 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             return Err(ProposeError::Busy);
         }
         Ok(())
+    }
+
+    /// Whether a client's entry of so many bytes has room. If not, the next heartbeat hands over.
+    fn check_room(&mut self, bytes: usize) -> Result<(), ProposeError> {
+        if self.storage.has_room(bytes) {
+            return Ok(());
+        }
+        if let Role::Leader(leader) = &mut self.role {
+            leader.full = true;
+        }
+        Err(ProposeError::NoSpace)
     }
 
     // Always: an id that came back through memory would be read in one piece while its two halves still wait to be written,
