@@ -59,6 +59,7 @@ pub struct EventLoop<S, N: Network, M, C> {
     pub(crate) pause_at: Option<Instant>,
     /// What was logged last.
     pub(crate) logged: (RoleName, Term, Option<NodeId>),
+    pub(crate) logged_full: bool,
 }
 
 /// Where an operation has been put.
@@ -335,6 +336,14 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
             self.logged = now;
             let (role, term, leader) = (now.0.as_str(), now.1.0, now.2.map(NodeId::get));
             tracing::info!(node = raft.id().get(), role, term, leader, commit = raft.commit().0, "role");
+        }
+        let full = raft.storage().metrics().full;
+        if full != self.logged_full {
+            self.logged_full = full;
+            match full {
+                true => tracing::warn!("the disk is full: no commands are taken; make room on it"),
+                false => tracing::info!("the disk has room again"),
+            }
         }
     }
 }

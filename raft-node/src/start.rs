@@ -107,6 +107,7 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
             written: 0,
             pause_at: None,
             logged: (raft.role(), raft.term(), raft.leader()),
+            logged_full: false,
             replica,
             network,
             clock,

@@ -246,7 +246,7 @@ fn status_line(fields: [&str; 8]) -> String {
 
 fn status_text(endpoint: &str, status: &NodeStatus) -> String {
     let leader = status.leader.map_or_else(|| "-".to_owned(), |leader| leader.to_string());
-    status_line([
+    let line = status_line([
         endpoint,
         &status.node.to_string(),
         status.role.as_str(),
@@ -255,5 +255,6 @@ fn status_text(endpoint: &str, status: &NodeStatus) -> String {
         &status.commit.to_string(),
         &status.applied.to_string(),
         &format!("{}/{}", status.sessions, status.sessions_max),
-    ])
+    ]);
+    if status.full { format!("{line}  disk full") } else { line }
 }

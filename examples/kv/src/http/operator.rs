@@ -63,9 +63,13 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Result<&'static str, 
     ask(&app).await.map(|_| "ok\n")
 }
 
-/// Whether requests should be sent here: there is a leader, and its entries are applied.
+/// Whether requests should be sent here: there is a leader, its entries are applied, and the disk has room.
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     let status = ask(&app).await?;
+    if status.full {
+        let detail = "the disk is full: this node answers reads and takes no writes; make room on its disk";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "disk-full", detail));
+    }
     if status.leader.is_some() && status.applied == status.commit {
         return Ok("ready\n");
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use kv::command::{Command, Condition, Found, Query, decode, encode};
 use kv::watch::{View, Watch};
-use raft_client::{BlockingClient, CommandError, Consistency, NodeStatus, OperatorClient, Options};
+use raft_client::{BlockingClient, CommandError, Consistency, NodeStatus, OperatorClient, Options, QueryError};
 use raft_core::types::NodeId;
 use raft_core::wire::Bytes;
 use tempfile::TempDir;
@@ -96,6 +96,15 @@ impl Cluster<'_> {
         view.0.iter().enumerate().map(status).collect()
     }
 
+    /// A key's value, which some node has to tell within that time.
+    pub(crate) fn read(&mut self, key: &str, patience: Duration) -> Option<String> {
+        let found = self.client(patience).try_get(key);
+        found.unwrap_or_else(|error| {
+            let view = self.look();
+            panic!("reading {key}: {error:?}: {}", self.describe(&view))
+        })
+    }
+
     /// Waits until all nodes run and follow one leader; gives its number.
     pub(crate) fn settle(&mut self) -> usize {
         self.nodes.check();
@@ -142,8 +151,12 @@ impl Client {
 
     /// A key's value, by a linearizable read.
     pub(crate) fn get(&mut self, key: &str) -> Option<String> {
-        let answer = self.0.query(Consistency::Linearizable, &encode(&Query::Get { key })).unwrap();
-        value_in(&answer)
+        self.try_get(key).unwrap()
+    }
+
+    fn try_get(&mut self, key: &str) -> Result<Option<String>, QueryError> {
+        let answer = self.0.query(Consistency::Linearizable, &encode(&Query::Get { key }))?;
+        Ok(value_in(&answer))
     }
 }
 

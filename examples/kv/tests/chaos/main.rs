@@ -16,6 +16,7 @@ mod cluster;
 mod disks;
 mod faults;
 mod full;
+mod full_restarted;
 mod lost;
 mod namespaces;
 mod nodes;
