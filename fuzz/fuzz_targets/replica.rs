@@ -186,7 +186,7 @@ impl World {
             }
             Input::Read(lease) => {
                 let consistency = if *lease { Consistency::Lease } else { Consistency::Linearizable };
-                let read = self.replica.read(now, consistency);
+                let read = self.replica.read(&|| now, consistency);
                 let _ = read.map(|read| self.replica.read_state(read));
             }
             Input::MakeSnapshot => assert!(self.replica.make_snapshot() <= self.replica.raft().commit()),
@@ -204,7 +204,7 @@ impl World {
     }
 
     fn poll(&mut self) -> Result<(), End> {
-        self.replica.poll(self.now, &mut self.told)?;
+        self.replica.poll(&|| self.now, &mut self.told)?;
         for (_, bytes) in core::mem::take(&mut self.replica.transport_mut().sent) {
             Message::decode(&bytes).expect("what is said can be read");
         }

@@ -20,7 +20,7 @@ use raft_core::replica::{PollError, Replica, StartError};
 use raft_core::session::memory::HeapMemory;
 use raft_core::session::operation::Operation;
 use raft_core::session::table::SessionTable;
-use raft_core::snapshot::{HEAD_BYTES_MAX, Head};
+use raft_core::snapshot::{HEAD_BYTES_MAX, Head, Terms};
 use raft_core::storage::{SnapshotId, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant, NodeId, Nonce, Sequence, SessionId, Term};
 use raft_core::wire::Bytes;
@@ -133,6 +133,7 @@ static TRUE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         configuration_bytes: u32::try_from(members.len()).expect("it is short"),
         session_bytes: sessions.0.len() as u64,
         check: None,
+        terms: Terms::NONE,
     };
     [head.encode(&mut [0; HEAD_BYTES_MAX]), members, &sessions.0, &state.0].concat()
 });
@@ -203,7 +204,7 @@ fuzz_target!(|transfer: Transfer| {
     let (mut replica, mut told) = (started(log).expect("its limits are true"), Told::default());
     for part in transfer.parts.iter().take(40) {
         mislead(&mut replica, id, &content, part);
-        if replica.poll(Instant(1), &mut told).is_err() {
+        if replica.poll(&|| Instant(1), &mut told).is_err() {
             return; // A lie was taken in, of which nothing could be restored.
         }
     }
@@ -211,7 +212,7 @@ fuzz_target!(|transfer: Transfer| {
     for (number, data) in content.chunks(step).enumerate() {
         send(&mut replica, id, (number * step) as u64, 300, data);
     }
-    let outcome = replica.poll(Instant(1), &mut told);
+    let outcome = replica.poll(&|| Instant(1), &mut told);
     let installed = replica.raft().storage().snapshot();
     match outcome {
         Ok(_) if installed == Some(id) => {
@@ -285,7 +286,7 @@ fn restart(replica: &Node, content: &[u8]) {
     let mut log = replica.raft().storage().clone();
     log.crash(0);
     let (Some(mut replica), mut told) = (started(log), Told::default()) else { return };
-    replica.poll(Instant(2), &mut told).expect("it was restored before");
+    replica.poll(&|| Instant(2), &mut told).expect("it was restored before");
     assert_eq!(told.restored, 1);
     check_restored(&replica, content);
 }

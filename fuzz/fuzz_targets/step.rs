@@ -16,7 +16,7 @@ use raft_core::message::{Body, Message, Round};
 use raft_core::raft::config::Config;
 use raft_core::raft::{Raft, ReadId};
 use raft_core::session::limits::SessionLimits;
-use raft_core::snapshot::{self, HEAD_BYTES_MAX, Head, Which};
+use raft_core::snapshot::{self, HEAD_BYTES_MAX, Head, Terms, Which};
 use raft_core::storage::Storage;
 use raft_core::types::{ClusterTime, EntryId, Index, Instant, Millis, Term};
 use raft_fuzz::hostile::{CLUSTER, Marks, NODE, Sent, Snapshot, node};
@@ -324,7 +324,8 @@ impl World {
         let mut buffer = [0; CONFIGURATION_BYTES_MAX];
         let members = members.encode(&mut buffer).expect("the buffer holds every configuration");
         let configuration_bytes = u32::try_from(members.len()).expect("it is short");
-        let head = Head { configuration: entry, configuration_bytes, session_bytes: 10, check: None };
+        let head =
+            Head { configuration: entry, configuration_bytes, session_bytes: 10, check: None, terms: Terms::NONE };
         let head = head.encode(&mut [0; HEAD_BYTES_MAX]).to_vec();
         log.write_snapshot(through, time, &[&head, members, &[1; 100]].concat());
     }

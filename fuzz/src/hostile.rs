@@ -9,7 +9,7 @@ use raft_core::message::{Body, ForwardTicket, Message, ReadTicket, Rejection, Ro
 use raft_core::raft::event::Expulsion;
 use raft_core::session::limits::SessionLimits;
 use raft_core::session::operation::Operation;
-use raft_core::snapshot::{HEAD_BYTES, HEAD_BYTES_MAX, Head};
+use raft_core::snapshot::{HEAD_BYTES, HEAD_BYTES_MAX, Head, Terms};
 use raft_core::storage::SnapshotId;
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, Millis, NodeId, Nonce, Term};
 use raft_core::wire::Bytes;
@@ -270,6 +270,7 @@ impl Taken {
             configuration_bytes: u32::try_from(members.len()).unwrap_or(0),
             session_bytes: self.session_bytes.of(marks),
             check: None,
+            terms: Terms::NONE,
         };
         let mut content = [head.encode(&mut [0; HEAD_BYTES_MAX]), &members, &vec![5; usize::from(self.rest)]].concat();
         if let Lie::Content(at) = self.lie {
@@ -432,6 +433,8 @@ impl Sent {
             }
             Said::Forward { secret, .. } => Body::Forward {
                 ticket: ForwardTicket(1),
+                first: ForwardTicket(1),
+                round: Round(1),
                 secret: secret.map(|secret| Nonce(secret.into())),
                 operation: Operation::decode(forwarded).ok()?,
             },
@@ -453,7 +456,9 @@ impl Sent {
                 round: round(of_round),
                 resend,
             },
-            Said::Digest { check, digest } => Body::Digest { check: check.of(marks), digest: digest.into() },
+            Said::Digest { check, digest } => {
+                Body::Digest { check: check.of(marks), digest: digest.into(), by: node(1 + u64::from(digest) % NODES) }
+            }
         })
     }
 

@@ -8,6 +8,7 @@ extern crate std;
 
 mod back_off;
 pub mod client;
+pub mod clock;
 pub mod configuration;
 pub mod crc;
 pub mod entry;

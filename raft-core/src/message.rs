@@ -41,7 +41,7 @@ pub struct Round(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReadTicket(pub u64);
 
-/// A number that a node gives to an operation it forwards.
+/// A number that a node gives to an operation it forwards. It counts up, and starts at random in each life of the node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ForwardTicket(pub u64);
 
@@ -103,10 +103,14 @@ pub enum Body<'a> {
         /// Apply up to here first.
         index: Index,
     },
-    /// Propose this for me.
+    /// Propose this for me, once: in this message's term, if you lead it.
     Forward {
         /// The sender's number for it.
         ticket: ForwardTicket,
+        /// The first ticket of the sender's life, which tells its lives apart.
+        first: ForwardTicket,
+        /// The latest round that the sender has heard from this leader.
+        round: Round,
         /// The secret of the operation's session.
         secret: Option<Nonce>,
         /// The operation.
@@ -157,6 +161,8 @@ pub enum Body<'a> {
         check: EntryId,
         /// The digest of sessions and state machine.
         digest: u64,
+        /// Whose state that is: the sender's, or that of the replica whose snapshot it began with.
+        by: NodeId,
     },
 }
 
@@ -180,8 +186,9 @@ pub enum ProposeError {
         /// Who leads, where it is known.
         leader: Option<NodeId>,
     },
-    /// It leads, but has not yet committed and applied the entry its term begins with.
-    #[error("this node was elected just now; try again at once")]
+    /// It leads, but has not yet committed and applied the entry its term begins with, or the one that opens the
+    /// session.
+    #[error("this node has not applied enough of its log yet; try again at once")]
     NotReady,
     /// A limit on what may be under way is reached.
     #[error("the limit on commands under way is reached; try again shortly")]
@@ -312,6 +319,8 @@ mod tests {
             Body::ReadReply { ticket: ReadTicket(u64::MAX), index: most.index },
             Body::Forward {
                 ticket: ForwardTicket(u64::MAX),
+                first: ForwardTicket(u64::MAX),
+                round: Round(u64::MAX),
                 secret: Some(Nonce(u128::MAX)),
                 operation: Operation::Plain { command: Bytes(&[1; 300]) },
             },
@@ -324,7 +333,7 @@ mod tests {
             Body::Expelled { reason: Expulsion::Forgot { acknowledged: most } },
             Body::Snapshot { snapshot, offset: u64::MAX, round: Round(u64::MAX), data: Bytes(&[2; 300]) },
             Body::SnapshotReply { through: most, received: u64::MAX, round: Round(u64::MAX), resend: true },
-            Body::Digest { check: most, digest: u64::MAX },
+            Body::Digest { check: most, digest: u64::MAX, by: node(u64::MAX) },
         ]
     }
 

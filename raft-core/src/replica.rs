@@ -8,13 +8,16 @@
 //! lost for good: not executed.
 
 mod divergence;
+mod forwards;
 mod members;
 mod snapshots;
+mod terms;
 
 use thiserror::Error;
 
 use crate::back_off::BackOff;
 use crate::client::protocol::{Consistency, NodeStatus, RoleName};
+use crate::clock::Clock;
 use crate::configuration::change::MemberChange;
 use crate::configuration::{self, Configuration, LoadError};
 use crate::entry::{Entry, EntryKind};
@@ -24,14 +27,15 @@ use crate::raft::config::Config;
 use crate::raft::event::Event;
 use crate::raft::{ChangeMembersError, NewError, Raft, ReadId, ReadState, StepError, TransferError};
 use crate::replica::divergence::Checks;
+use crate::replica::forwards::{Forwards, Origin};
 use crate::session::encode::TableDecodeError;
 use crate::session::memory::{CapacityError, SessionMemory};
 use crate::session::operation::{OPERATION_HEAD_BYTES_MAX, Operation, OperationError, Outcome};
 use crate::session::table::{SecretCheck, SessionTable};
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{Comparison, SnapshotError};
 use crate::storage::{ReadError, SnapshotId, Storage};
 use crate::transport::Transport;
-use crate::types::{EntryId, Index, Instant, NodeId, Nonce};
+use crate::types::{EntryId, Index, Instant, NodeId, Nonce, SessionId};
 
 /// The most messages one poll takes in.
 const MESSAGES_PER_POLL_MAX: usize = 256;
@@ -72,6 +76,8 @@ pub trait Observer {
 pub struct Replica<S, T, M, X, const NODES: usize> {
     core: Core<S, M, X, NODES>,
     transport: T,
+    /// The first ticket of this life, and the next one.
+    first_ticket: ForwardTicket,
     next_ticket: ForwardTicket,
 }
 
@@ -90,6 +96,7 @@ struct Core<S, M, X, const NODES: usize> {
     /// Whether entries were applied without their payloads: this is a witness, which has no state.
     stripped: bool,
     checks: Checks<NODES>,
+    forwards: Forwards<NODES>,
     /// Whether a snapshot was asked for, and the last entry of the last one that was made.
     snapshot_wanted: bool,
     snapshot_made: Index,
@@ -158,7 +165,8 @@ where
     ) -> Result<Self, StartError<S::Error>> {
         let sessions = SessionTable::new(configuration.limits(), memory)?;
         // The log goes on where an earlier life of this node left off, tickets do not.
-        let next_ticket = ForwardTicket(config.seed.rotate_left(32) >> 1);
+        let first_ticket = ForwardTicket(config.seed.rotate_left(32) >> 1);
+        let id = raft.id();
         let core = Core {
             raft,
             machine,
@@ -168,26 +176,29 @@ where
             configuration_entry: EntryId::ZERO,
             unregistered: true,
             stripped: false,
-            checks: Checks::default(),
+            checks: Checks::new(id),
+            forwards: Forwards::default(),
             snapshot_wanted: false,
             snapshot_made: Index::ZERO,
             snapshot_again: BackOff::default(),
             snapshots_failed: 0,
             compacted: Index::ZERO,
         };
-        Ok(Replica { core, transport, next_ticket })
+        Ok(Replica { core, transport, first_ticket, next_ticket: first_ticket })
     }
 
-    /// Does all there is to do at `now`: takes in what has arrived, sends, saves, sends what that
-    /// released, applies. Gives the time at which to call again at the latest.
+    /// Does all there is to do: takes in what has arrived, sends, saves, sends what that released, applies. Returns the
+    /// time at which to call again at the latest. `clock` is read after each message, so that no entry counts as taken
+    /// before it was there.
     ///
     /// A leader's messages go out before its own write, so that its disk and its followers' work
     /// at the same time; what arrives meanwhile joins the next round.
     ///
     /// # Errors
     /// The replica cannot go on. That is final: stop, and do not poll again.
-    pub fn poll(&mut self, now: Instant, observer: &mut impl Observer) -> Result<Instant, PollError<S::Error>> {
-        let taken = self.receive(now, observer);
+    pub fn poll(&mut self, clock: &impl Clock, observer: &mut impl Observer) -> Result<Instant, PollError<S::Error>> {
+        let taken = self.receive(clock, observer);
+        let now = clock.now();
         self.core.raft.tick(now).later();
         self.core.keep_time(now);
         self.follow_configuration(now)?;
@@ -213,9 +224,10 @@ where
         Ok(self.core.raft.deadline())
     }
 
-    fn receive(&mut self, now: Instant, observer: &mut impl Observer) -> usize {
+    fn receive(&mut self, clock: &impl Clock, observer: &mut impl Observer) -> usize {
         for taken in 0..MESSAGES_PER_POLL_MAX {
             let Some(message) = self.transport.receive() else { return taken };
+            let now = clock.now();
             let from = message.from;
             if let Some(reply) = self.core.take(now, &message, observer) {
                 let term = self.core.raft.term();
@@ -255,43 +267,18 @@ where
         self.core.propose(now, secret, operation)
     }
 
-    /// Sends an operation to the leader, which is another node. The observer is told the answer
-    /// under the ticket; it may be lost like any message, and then nothing is known. A witness, which will not see the
-    /// outcome, sends nothing and names the leader.
-    ///
-    /// # Errors
-    /// [`ProposeError`]: nothing was sent, and it will not be executed.
-    pub fn forward(&mut self, secret: Option<Nonce>, operation: &Operation<'_>) -> Result<ForwardTicket, ProposeError> {
-        if self.core.stripped || self.core.raft.is_witness() {
-            return Err(ProposeError::NotLeader { leader: self.core.raft.leader() });
-        }
-        let (id, term) = (self.core.raft.id(), self.core.raft.term());
-        let leader = self.core.raft.leader().filter(|&leader| leader != id);
-        let leader = leader.ok_or(ProposeError::NotLeader { leader: None })?;
-        let bytes_max = self.core.config.entry_bytes_max.min(self.transport.payload_bytes_max());
-        if operation.command().len() > bytes_max {
-            return Err(ProposeError::TooLong { limit: u32::try_from(bytes_max).unwrap_or(u32::MAX) });
-        }
-        if self.transport.room(leader).is_none_or(|room| room < operation.command().len()) {
-            return Err(ProposeError::Busy);
-        }
-        let ticket = self.next_ticket;
-        self.next_ticket = ForwardTicket(ticket.0.wrapping_add(1));
-        let body = Body::Forward { ticket, secret, operation: *operation };
-        self.transport.send(&Message { from: id, to: leader, term, body });
-        Ok(ticket)
-    }
-
     /// Begins a linearizable read, on any node but a witness. Poll the replica, and query the state
     /// machine once [`Replica::read_state`] says so. With [`Consistency::Lease`], and if this node
-    /// leads with a lease, that is at once: see [`Raft::read_by_lease`].
+    /// leads with a lease, that is at once: see [`Raft::read_by_lease`]. Call it once the request has been taken: the
+    /// lease is judged by what `clock` shows then.
     ///
     /// # Errors
     /// [`ProposeError`]: there is no leader that could confirm it now.
-    pub fn read(&mut self, now: Instant, consistency: Consistency) -> Result<ReadId, ProposeError> {
+    pub fn read(&mut self, clock: &impl Clock, consistency: Consistency) -> Result<ReadId, ProposeError> {
         if self.core.stripped {
             return Err(ProposeError::NotLeader { leader: self.core.raft.leader() });
         }
+        let now = clock.now();
         let (read, ready) = match consistency {
             Consistency::Lease => self.core.raft.read_by_lease(now)?,
             _ => self.core.raft.read(now)?,
@@ -417,12 +404,14 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
     /// Handles a message; gives the reply to a forwarded operation.
     fn take(&mut self, now: Instant, message: &Message<'_>, observer: &mut impl Observer) -> Option<Body<'static>> {
         match &message.body {
-            Body::Forward { ticket, secret, operation } => {
-                let outcome = self.propose(now, *secret, operation);
-                return Some(Body::Forwarded { ticket: *ticket, outcome });
+            &Body::Forward { ticket, first, round: heard, secret, ref operation } => {
+                let origin = Origin { node: message.from, first, ticket, heard };
+                return self.take_forwarded(now, message.term, origin, secret, operation);
             }
             Body::Forwarded { ticket, outcome } => observer.forwarded(*ticket, *outcome),
-            Body::Digest { check, digest } => self.checks.reported(message.from, *check, *digest),
+            &Body::Digest { check, digest, by } => {
+                self.checks.reported(message.from, Comparison { check, digest, by });
+            }
             _ => match self.raft.step(now, message) {
                 Ok(ready) => ready.later(),
                 Err(error) => observer.ignored(message.from, error),
@@ -445,20 +434,25 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
         if let Some(session) = operation.session()
             && self.raft.role() == RoleName::Leader
         {
-            // An unknown session is for the log to refuse: this table may lag behind it.
-            let wrong = match secret {
-                Some(secret) => self.sessions.check_secret(session, secret) == SecretCheck::Wrong,
-                None => true,
-            };
-            if wrong {
-                return Err(ProposeError::WrongSecret);
-            }
+            self.check_secret(session, secret)?;
         }
         let mut head = [0; OPERATION_HEAD_BYTES_MAX];
         let (head, command) = operation.encode(&mut head);
         let (id, ready) = self.raft.propose(now, EntryKind::Operation, &[head, command])?;
         ready.later();
         Ok(id)
+    }
+
+    /// Whether `secret` is that of `session`. An unknown session that was opened before the last applied entry has
+    /// ended, and the log refuses it. One that may be opened by a later entry cannot be compared yet: whoever guesses
+    /// its id would get into it.
+    fn check_secret(&self, session: SessionId, secret: Option<Nonce>) -> Result<(), ProposeError> {
+        let secret = secret.ok_or(ProposeError::WrongSecret)?;
+        match self.sessions.check_secret(session, secret) {
+            SecretCheck::Wrong => Err(ProposeError::WrongSecret),
+            SecretCheck::Unknown if session.0 > self.raft.last_applied().0 => Err(ProposeError::NotReady),
+            SecretCheck::Unknown | SecretCheck::Right => Ok(()),
+        }
     }
 
     /// Lets sessions expire in an idle cluster: a leader with one that is due commits an entry that

@@ -10,7 +10,7 @@ use raft_core::entry::{Entry, EntryHeader, EntryKind, Records};
 use raft_core::message::{Body, ForwardTicket, Message, ReadTicket, Rejection, Round};
 use raft_core::session::limits::SessionLimits;
 use raft_core::session::operation::{OPERATION_HEAD_BYTES_MAX, Operation, Outcome, Refusal};
-use raft_core::snapshot::{HEAD_BYTES_MAX, Head};
+use raft_core::snapshot::{Comparison, HEAD_BYTES_MAX, Head, Terms};
 use raft_core::storage::SnapshotId;
 use raft_core::types::{
     ClusterId, ClusterTime, EntryId, Incarnation, Index, Millis, NodeId, Nonce, Sequence, SessionId, Term,
@@ -97,7 +97,7 @@ fn plain_body() -> impl Strategy<Value = Body<'static>> {
                 6 => Body::Forwarded { ticket: ForwardTicket(first), outcome: Ok(one) },
                 7 => Body::Snapshot { snapshot, offset: third, round: Round(first), data: Bytes(b"a part of it") },
                 8 => Body::SnapshotReply { through: one, received: first, round: Round(second), resend: flag },
-                _ => Body::Digest { check: one, digest: first },
+                _ => Body::Digest { check: one, digest: first, by: NodeId::new(1 + second % 9).unwrap() },
             }
         },
     )
@@ -131,6 +131,20 @@ fn configuration() -> impl Strategy<Value = Configuration> {
             }
             None => created,
         }
+    })
+}
+
+/// Terms that a log can have: each later one begins later.
+fn terms() -> impl Strategy<Value = Terms> {
+    prop::collection::vec((1..1_u64 << 40, 1..1_u64 << 40), 0..=8).prop_map(|steps| {
+        let later = |last: &mut (u64, u64), (term, index): (u64, u64)| {
+            *last = (last.0 + term, last.1 + index);
+            Some(EntryId::new(Term(last.0), Index(last.1)))
+        };
+        let begins: Vec<EntryId> = steps.into_iter().scan((0, 0), later).collect();
+        let mut terms = Terms::NONE;
+        assert!(begins.into_iter().rev().all(|begin| terms.push(begin)));
+        terms
     })
 }
 
@@ -183,7 +197,7 @@ proptest! {
             prop_assert_eq!(Request::decode(&buffer[..length]), Ok(request));
         }
         let [from, to] = [1, 2].map(|id| NodeId::new(id).unwrap());
-        reads_back(&Message { from, to, term: Term(9), body: Body::Forward { ticket: ForwardTicket(id), secret, operation } });
+        reads_back(&Message { from, to, term: Term(9), body: Body::Forward { ticket: ForwardTicket(id), first: ForwardTicket(id), round: Round(id), secret, operation } });
     }
 
     #[test]
@@ -218,9 +232,11 @@ proptest! {
         configuration in entry(),
         configuration_bytes in 0..CONFIGURATION_BYTES_MAX as u32,
         session_bytes in number(),
-        check in prop::option::of((entry(), any::<u64>())),
+        check in prop::option::of((entry(), any::<u64>(), node())),
+        terms in terms(),
     ) {
-        let head = Head { configuration, configuration_bytes, session_bytes, check };
+        let check = check.map(|(check, digest, by)| Comparison { check, digest, by });
+        let head = Head { configuration, configuration_bytes, session_bytes, check, terms };
         let mut buffer = [0; HEAD_BYTES_MAX];
         let encoded = head.encode(&mut buffer);
         prop_assert_eq!(Head::decode(encoded), Ok(head));

@@ -15,11 +15,13 @@ use raft_core::types::{EntryId, Index, Instant, NodeId};
 use raft_core::wire::Bytes;
 
 use crate::handle::Failed;
+use crate::operator::Orders;
 use crate::waiting::{Origin, Waiter, Waiting};
 
 /// Tells those who wait what has become of their operations, while the replica is polled.
 pub(crate) struct Answering<'a, N, O> {
     pub(crate) waiting: &'a mut Waiting,
+    pub(crate) orders: &'a mut Orders,
     pub(crate) network: &'a mut N,
     /// The last entry that the replica has applied.
     pub(crate) applied: Index,
@@ -40,6 +42,7 @@ impl<N: Network, O: Observer> Observer for Answering<'_, N, O> {
     fn applied(&mut self, entry: EntryId, outcome: Option<Outcome<'_>>) {
         self.told.applied(entry, outcome);
         self.applied = entry.index;
+        self.orders.applied(entry);
         while let Some(Waiter { key, origin, .. }) = self.waiting.take_proposed(entry.index) {
             match outcome {
                 Some(outcome) if key == entry => answer_outcome(self.network, origin, outcome),
@@ -95,6 +98,7 @@ impl<N: Network, O: Observer> Observer for Answering<'_, N, O> {
     fn restored(&mut self, snapshot: SnapshotId) {
         self.told.restored(snapshot);
         self.applied = snapshot.through.index;
+        self.orders.restored(snapshot.through.index);
         while let Some(Waiter { origin, .. }) = self.waiting.take_proposed(snapshot.through.index) {
             fail(self.network, None, origin, Failed::Unknown);
         }

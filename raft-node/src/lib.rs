@@ -21,11 +21,12 @@ mod run;
 mod start;
 mod waiting;
 
-pub use clock::{Clock, SystemClock};
+pub use clock::SystemClock;
 pub use handle::{Failed, Handle, Pending};
 pub use limits::LimitsDisagree;
 pub use operator::OrderDone;
 pub use options::NodeOptions;
+pub use raft_core::clock::Clock;
 pub use run::{EventLoop, NodeReplica, Turn};
 pub use start::{Node, StartError, Stopped, start};
 

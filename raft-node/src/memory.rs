@@ -6,9 +6,8 @@ mod storage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use raft_core::clock::Clock;
 use raft_core::types::{Instant, Millis};
-
-use crate::clock::Clock;
 
 pub use network::{Disconnected, MemoryHub, MemoryNetwork, MemoryPeers, MemoryWaker};
 pub use storage::MemoryStorage;

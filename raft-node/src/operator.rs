@@ -5,12 +5,12 @@ use raft_core::client::protocol::{NotExecuted, RequestBody, Response, ResponseBo
 use raft_core::configuration::change::MemberChange;
 use raft_core::machine::StateMachine;
 use raft_core::message::ProposeError;
-use raft_core::raft::ChangeMembersError;
+use raft_core::raft::{ChangeMembersError, Status};
 use raft_core::replica::Replica;
 use raft_core::session::memory::HeapMemory;
 use raft_core::storage::Storage;
 use raft_core::transport::{Network, Transport};
-use raft_core::types::{EntryId, Index, Instant, NodeId};
+use raft_core::types::{EntryId, Index, Instant, NodeId, Term};
 
 use crate::answer::fail;
 use crate::handle::Failed;
@@ -36,7 +36,7 @@ pub enum OrderDone {
         /// Its entry.
         entry: EntryId,
     },
-    /// Another node leads.
+    /// Another node leads, in a later term: the one that was asked for, if one was.
     Transferred {
         /// Who does.
         to: NodeId,
@@ -51,9 +51,25 @@ pub enum OrderDone {
 /// What is waited for.
 #[derive(Clone, Copy, Debug)]
 enum Wanted {
-    Changed(EntryId),
-    Transferred,
+    /// The change in that entry.
+    Changed { entry: EntryId, fate: Fate },
+    /// A leader after the one of `term`: `to`, or anybody.
+    Transferred { term: Term, to: Option<NodeId> },
+    /// A durable snapshot through that entry, or a later one.
     Snapshot(Index),
+}
+
+/// What has become of an appended entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Nothing is applied at its index yet: it may be lost, also if another entry stands there for now.
+    Open,
+    /// It was applied here, so it is committed.
+    Committed,
+    /// Another entry was applied at its index.
+    Lost,
+    /// A snapshot has taken the place of the log, past its index.
+    Skipped,
 }
 
 #[derive(Debug)]
@@ -108,6 +124,28 @@ impl Orders {
         }
     }
 
+    /// An entry was applied.
+    pub(crate) fn applied(&mut self, applied: EntryId) {
+        for waiter in &mut self.waiting {
+            if let Wanted::Changed { entry, fate } = &mut waiter.wanted
+                && entry.index == applied.index
+            {
+                *fate = if *entry == applied { Fate::Committed } else { Fate::Lost };
+            }
+        }
+    }
+
+    /// A snapshot has taken the place of all entries through `through`.
+    pub(crate) fn restored(&mut self, through: Index) {
+        for waiter in &mut self.waiting {
+            if let Wanted::Changed { entry, fate: fate @ Fate::Open } = &mut waiter.wanted
+                && entry.index <= through
+            {
+                *fate = Fate::Skipped;
+            }
+        }
+    }
+
     /// Answers the orders that have come to their end.
     pub(crate) fn look<S: Storage, T: Transport, M: StateMachine, N: Network>(
         &mut self,
@@ -141,7 +179,7 @@ fn begin<S: Storage, T: Transport, M: StateMachine>(
 ) -> Result<Wanted, NotExecuted> {
     match order {
         Order::Change { changes, force } => match replica.change_members(now, changes, *force) {
-            Ok(entry) => Ok(Wanted::Changed(entry)),
+            Ok(entry) => Ok(Wanted::Changed { entry, fate: Fate::Open }),
             Err(ChangeMembersError::Propose(error)) => Err(NotExecuted::Refused(error)),
             Err(ChangeMembersError::Change(error)) => Err(NotExecuted::Change(error)),
             // The storage has failed, and the node is about to stop.
@@ -149,7 +187,7 @@ fn begin<S: Storage, T: Transport, M: StateMachine>(
         },
         Order::Transfer { to } => {
             replica.transfer(now, *to).map_err(NotExecuted::Transfer)?;
-            Ok(Wanted::Transferred)
+            Ok(Wanted::Transferred { term: replica.raft().term(), to: *to })
         }
         Order::Snapshot => Ok(Wanted::Snapshot(replica.make_snapshot())),
     }
@@ -161,23 +199,51 @@ fn state<S: Storage, T: Transport, M: StateMachine>(
     wanted: Wanted,
 ) -> Option<Result<OrderDone, Failed>> {
     let status = replica.raft().status();
-    let not_executed = |reason| Some(Err(Failed::NotExecuted(reason)));
     match wanted {
-        Wanted::Changed(entry) => match replica.raft().storage().term(entry.index) {
-            Some(term) if term != entry.term => not_executed(NotExecuted::Overtaken),
-            _ if status.commit < status.configuration.index.max(entry.index) || status.joint => None,
-            _ => Some(Ok(OrderDone::Changed { entry })),
-        },
-        Wanted::Transferred if status.role != RoleName::Leader => {
-            status.leader.map(|to| Ok(OrderDone::Transferred { to }))
-        }
-        Wanted::Transferred if status.transfer.is_none() => not_executed(NotExecuted::NotTakenOver),
-        Wanted::Transferred => None,
-        Wanted::Snapshot(index) if status.snapshot >= index => {
+        Wanted::Changed { entry, fate } => changed(&status, entry, fate),
+        Wanted::Transferred { term, to } => transferred(&status, term, to),
+        // One that was received takes the place of the log at once, and is durable with the next save.
+        Wanted::Snapshot(index) if status.snapshot >= index && status.snapshot <= status.saved => {
             Some(Ok(OrderDone::SnapshotMade { through: status.snapshot }))
         }
         Wanted::Snapshot(_) => None,
     }
+}
+
+type NodeStatus = Status<NODES_MAX>;
+
+fn changed(status: &NodeStatus, entry: EntryId, fate: Fate) -> Option<Result<OrderDone, Failed>> {
+    let latest = status.configuration;
+    match fate {
+        Fate::Open => None,
+        Fate::Lost => Some(Err(Failed::NotExecuted(NotExecuted::Overtaken))),
+        // The log has no configuration at the entry's index, or another one.
+        Fate::Skipped if latest.index <= entry.index && latest != entry => {
+            Some(Err(Failed::NotExecuted(NotExecuted::Overtaken)))
+        }
+        // Later ones have taken its place, or that of the one that was committed instead of it.
+        Fate::Skipped if latest != entry => Some(Err(Failed::Unknown)),
+        Fate::Skipped | Fate::Committed => {
+            // The next change begins when this one is over. Until then the latest configuration is this one's second
+            // step, or follows that.
+            let is_over = if latest == entry { !status.joint } else { status.joint || status.commit >= latest.index };
+            is_over.then_some(Ok(OrderDone::Changed { entry }))
+        }
+    }
+}
+
+/// Whether `to`, or anybody, leads after this node, which led `term`. Who is asked to take over campaigns in the next
+/// term, and in no later one by that: so if another leads the next one, it has failed.
+fn transferred(status: &NodeStatus, term: Term, to: Option<NodeId>) -> Option<Result<OrderDone, Failed>> {
+    let not_taken_over = Some(Err(Failed::NotExecuted(NotExecuted::NotTakenOver)));
+    if status.role == RoleName::Leader && status.term == term {
+        return if status.transfer.is_some() { None } else { not_taken_over };
+    }
+    let leader = status.leader.filter(|_| status.term > term)?;
+    if leader != status.id && to.is_none_or(|to| to == leader) {
+        return Some(Ok(OrderDone::Transferred { to: leader }));
+    }
+    if status.term == term.next() { not_taken_over } else { Some(Err(Failed::Unknown)) }
 }
 
 fn answer<S: Storage, T: Transport, M: StateMachine, N: Network>(

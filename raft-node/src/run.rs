@@ -1,6 +1,7 @@
 //! The event loop: one replica, and all that is between it and those who ask.
 
 use raft_core::client::protocol::{Consistency, NotExecuted, Request, RequestBody, Response, ResponseBody, RoleName};
+use raft_core::clock::Clock;
 use raft_core::configuration::CONFIGURATION_BYTES_MAX;
 use raft_core::machine::StateMachine;
 use raft_core::message::{ForwardTicket, ProposeError};
@@ -15,7 +16,6 @@ use raft_core::types::{EntryId, Instant, Millis, NodeId, Nonce, Term};
 use raft_core::wire::Bytes;
 
 use crate::answer::{Answering, BoundedVec, Nobody, answer_query, fail};
-use crate::clock::Clock;
 use crate::handle::{Failed, Letter};
 use crate::mailbox::Mailbox;
 use crate::operator::{Order, OrderDone, Orders};
@@ -97,12 +97,13 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
     /// # Errors
     /// [`Stopped`]: the node has ended, and is to be turned no more.
     pub fn turn(&mut self, told: &mut impl Observer) -> Result<Turn, Stopped<S::Error, N::Error>> {
-        let now = self.clock.now();
-        self.read_letters(now);
-        self.read_requests(now);
+        self.read_letters();
+        self.read_requests();
         let applied = self.replica.raft().last_applied();
-        let mut answering = Answering { waiting: &mut self.waiting, network: &mut self.network, applied, told };
-        let mut next = self.replica.poll(now, &mut answering).map_err(Stopped::Replica)?;
+        let (waiting, orders, network) = (&mut self.waiting, &mut self.orders, &mut self.network);
+        let mut answering = Answering { waiting, orders, network, applied, told };
+        let mut next = self.replica.poll(&self.clock, &mut answering).map_err(Stopped::Replica)?;
+        let now = self.clock.now();
         self.answer_reads();
         self.give_up(now);
         let before = Instant(now.0.saturating_sub(self.options.request_timeout.0));
@@ -142,9 +143,10 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
     }
 
     /// Takes in what callers of the handle have asked.
-    fn read_letters(&mut self, now: Instant) {
+    fn read_letters(&mut self) {
         let mut letters = core::mem::take(&mut self.letters);
         self.mailbox.take(&mut letters);
+        let now = self.clock.now();
         for letter in letters.drain(..) {
             match letter {
                 Letter::Operate { secret, operation, answer } => {
@@ -154,7 +156,7 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
                     self.wait_for(now, place, Origin::Caller(answer));
                 }
                 Letter::Query { consistency, query, answer } => {
-                    self.query(now, true, consistency, query, Origin::Caller(answer));
+                    self.query(true, consistency, query, Origin::Caller(answer));
                 }
                 // A caller that has gone wants no answer.
                 Letter::Status { answer } => drop(answer.send(Ok(self.replica.status()))),
@@ -171,7 +173,8 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
     }
 
     /// Takes in what clients of the network have asked.
-    fn read_requests(&mut self, now: Instant) {
+    fn read_requests(&mut self) {
+        let now = self.clock.now();
         for _ in 0..REQUESTS_PER_TURN_MAX {
             let full = self.refusal();
             let Some((client, Request { id, forward, body })) = self.network.request() else { return };
@@ -185,7 +188,7 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
                 }
                 RequestBody::Query { consistency, query } => {
                     let query = query.0.to_vec();
-                    self.query(now, forward, consistency, query, Origin::Client(client, id));
+                    self.query(forward, consistency, query, Origin::Client(client, id));
                 }
                 RequestBody::Status => {
                     let body = ResponseBody::Status(self.replica.status());
@@ -250,14 +253,8 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
         }
     }
 
-    fn query(
-        &mut self,
-        now: Instant,
-        forward: bool,
-        consistency: Consistency,
-        bytes: Vec<u8>,
-        origin: Origin<Vec<u8>>,
-    ) {
+    /// Takes in a query. The clock is read here, after its request was taken.
+    fn query(&mut self, forward: bool, consistency: Consistency, bytes: Vec<u8>, origin: Origin<Vec<u8>>) {
         if let Some(reason) = self.refusal() {
             return self.fail(origin, reason);
         }
@@ -268,8 +265,11 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
             let leader = self.replica.raft().leader();
             return self.fail(origin, NotExecuted::Refused(ProposeError::NotLeader { leader }));
         }
-        match self.replica.read(now, consistency) {
-            Ok(read) => self.waiting.reads.push_back(Waiter { key: Query { read, bytes }, since: now, origin }),
+        match self.replica.read(&self.clock, consistency) {
+            Ok(read) => {
+                let since = self.clock.now();
+                self.waiting.reads.push_back(Waiter { key: Query { read, bytes }, since, origin });
+            }
             Err(error) => self.fail(origin, NotExecuted::Refused(error)),
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use raft_core::clock::Clock;
 use raft_core::configuration::{self, BootstrapError, LoadError};
 use raft_core::machine::StateMachine;
 use raft_core::raft::event::Expulsion;
@@ -16,7 +17,6 @@ use raft_core::types::{EntryId, Index};
 use thiserror::Error;
 
 use crate::answer::BoundedVec;
-use crate::clock::Clock;
 use crate::handle::Handle;
 use crate::limits::{self, LimitsDisagree, NetworkLimits};
 use crate::mailbox::mailbox;

@@ -169,7 +169,7 @@ fn a_wrong_secret_and_an_unknown_session_are_refused() {
     let session = open(&cluster.handle(id(2)), Nonce(7));
     let wrong = add(&cluster.handle(id(3)), Nonce(8), session, 1, 5);
     assert_eq!(wrong, Err(Failed::NotExecuted(NotExecuted::Refused(ProposeError::WrongSecret))));
-    let unknown = add(&cluster.handle(id(3)), Nonce(8), SessionId(4711), 1, 5);
+    let unknown = add(&cluster.handle(id(3)), Nonce(8), SessionId(1), 1, 5);
     assert_eq!(unknown, Ok(OwnedOutcome::Refused(Refusal::SessionExpired)));
     assert_eq!(sum(&cluster.handle(id(1))), 0);
     cluster.stop();

@@ -193,11 +193,7 @@ impl Options {
             drift_per_mille: u16::try_from(random.between(20, 120)).unwrap_or(20),
         });
         let network = network(random);
-        let mut load = load(random);
-        if network.doubled + network.replayed > 0 {
-            // Without a session nothing tells the second copy of a forwarded command from the first.
-            load.plain_percent = 0;
-        }
+        let load = load(random);
         let options = Options {
             nodes,
             clients: usize::try_from(random.between(1, 4)).unwrap_or(1),

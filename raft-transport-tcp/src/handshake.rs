@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The protocol version that this code speaks.
-pub const PROTOCOL_VERSION: u8 = 1;
+pub const PROTOCOL_VERSION: u8 = 2;
 /// The longest body of a frame before the handshake is done, in bytes.
 pub const HANDSHAKE_BYTES_MAX: usize = 1024;
 
@@ -320,7 +320,7 @@ mod tests {
         let hello = |address| Hello::of(ProcessId(300), role(address));
         let mut buffer = [0; HANDSHAKE_BYTES_MAX];
         let body = postcard::to_slice(&hello(Address::try_from("h:7").unwrap()), &mut buffer).unwrap();
-        assert_eq!(body, b"RAFT\x01\x01\x00\x01\x02\x02\x09\x03\x03h:7\xac\x02");
+        assert_eq!(body, b"RAFT\x02\x02\x00\x01\x02\x02\x09\x03\x03h:7\xac\x02");
         let body = postcard::to_slice(&hello(Address::try_from(longest).unwrap()), &mut buffer).unwrap();
         let at = body.len() - ADDRESS_BYTES_MAX - 3;
         assert!(Hello::decode(body).is_ok());
@@ -330,20 +330,20 @@ mod tests {
 
     #[test]
     fn what_older_nodes_leave_out_and_newer_ones_add_is_read() {
-        let first = b"RAFT\x01\x01\x00\x01\x02\x02\x09\x03\x03h:7";
+        let first = b"RAFT\x02\x02\x00\x01\x02\x02\x09\x03\x03h:7";
         let read = |rest: &[u8]| Hello::decode(&[first, rest].concat()).map(|hello| hello.process);
         assert_eq!(read(b""), Ok(ProcessId::UNTOLD));
         assert_eq!(read(b"\xac\x02"), Ok(ProcessId(300)));
         assert_eq!(read(b"\xac\x02 of the future"), Ok(ProcessId(300)));
         assert_eq!(read(b"\xac"), Err(Refusal::NoHello), "cut");
 
-        let first = b"\x01\x01\x02\x02\x09";
+        let first = b"\x02\x01\x02\x02\x09";
         let read = |rest: &[u8]| Welcome::decode(&[first, rest].concat());
         let welcome = |process| Some(Welcome::of(ProcessId(process), &identity(1, 2, 9)));
         assert_eq!([read(b""), read(b"\xac\x02"), read(b"\x07 of the future")], [0, 300, 7].map(welcome));
         assert_eq!(read(b"\xac"), None, "cut");
         let mut buffer = [0; HANDSHAKE_BYTES_MAX];
-        assert_eq!(postcard::to_slice(&welcome(300).unwrap(), &mut buffer).unwrap(), b"\x01\x01\x02\x02\x09\xac\x02");
+        assert_eq!(postcard::to_slice(&welcome(300).unwrap(), &mut buffer).unwrap(), b"\x02\x01\x02\x02\x09\xac\x02");
     }
 
     #[test]
@@ -359,8 +359,8 @@ mod tests {
     fn other_bytes_and_other_versions_are_told_apart() {
         assert_eq!(Hello::decode(b"GET / HTTP/1.1"), Err(Refusal::NoHello));
         assert_eq!(Hello::decode(b"RAF"), Err(Refusal::NoHello));
-        assert!(matches!(Hello::decode(b"RAFT\x02\x07 of the future"), Err(Refusal::Version { .. })));
-        assert_eq!(Hello::decode(b"RAFT\x01\x01\xff"), Err(Refusal::NoHello));
+        assert!(matches!(Hello::decode(b"RAFT\x03\x07 of the future"), Err(Refusal::Version { .. })));
+        assert_eq!(Hello::decode(b"RAFT\x02\x02\xff"), Err(Refusal::NoHello));
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl Group {
     fn round(&mut self, observer: &mut Await) {
         let mut deadline = Instant::NEVER;
         for node in self.nodes.iter_mut() {
-            let next = node.poll(self.now, observer).expect("a log in memory does not fail");
+            let next = node.poll(&|| self.now, observer).expect("a log in memory does not fail");
             deadline = deadline.min(next);
         }
         if !self.carry() {

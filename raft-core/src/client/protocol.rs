@@ -195,8 +195,8 @@ pub enum NotExecuted {
     /// Leadership cannot be handed over so.
     #[error(transparent)]
     Transfer(TransferError),
-    /// It was begun, and the other did not take over in time; this node leads on.
-    #[error("the other node did not take over in time, and this one leads on; try again, or another one")]
+    /// It was begun, and the other did not take over: this node leads on, or a third one leads.
+    #[error("the other node did not take over; look who leads, then try again, or another one")]
     NotTakenOver,
     /// The node has no snapshot that could be made, or no room for it.
     #[error("no snapshot could be made; look into the node's log")]

@@ -8,7 +8,7 @@ use crate::raft::event::{Event, Expulsion, StepDown};
 use crate::raft::membership::{Membership, Peer};
 use crate::raft::progress::{Progress, Uncommitted};
 use crate::raft::role::{Election, Follower, Leader, LeaseMark, Role};
-use crate::raft::{Raft, Reply};
+use crate::raft::{Raft, Reply, StepError};
 use crate::storage::{HardState, Storage};
 use crate::types::{EntryId, Index, Instant, Millis, NodeId, Term};
 
@@ -226,13 +226,27 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             Expulsion::Forgot { acknowledged: EntryId { term, index } } => {
                 index > self.commit && self.storage.term(index) != Some(term)
             }
+            // That is for each node to find out.
+            Expulsion::Contradicted { .. } => false,
         };
         // A node whose storage was wiped knows no members: but it hears who leads.
         let can_know = self.membership.find(from).is_some() || self.leader() == Some(from);
         if holds && can_know && self.expelled.is_none() {
-            self.expelled = Some(reason);
-            self.tell(Event::Expelled { reason });
-            self.follow_term(self.term(), StepDown::Removed);
+            self.expel(reason);
         }
+    }
+
+    /// Takes part in nothing any more.
+    fn expel(&mut self, reason: Expulsion) {
+        self.expelled = Some(reason);
+        self.tell(Event::Expelled { reason });
+        self.follow_term(self.term(), StepDown::Removed);
+    }
+
+    /// `found` stands in a leader's log, or in that of its snapshot, where this node has another, committed entry. Nobody
+    /// must build on either log before somebody has looked.
+    pub(super) fn contradicted(&mut self, found: EntryId) -> StepError {
+        self.expel(Expulsion::Contradicted { found });
+        StepError::ContradictsCommitted { found, commit: self.commit }
     }
 }

@@ -200,6 +200,12 @@ pub enum Expulsion {
         /// The entry.
         acknowledged: EntryId,
     },
+    /// A leader, or its snapshot, has another entry where this node has a committed one. One of the two logs has lost or
+    /// changed what was committed, and no node can tell which one: keep this node's data until that is known.
+    Contradicted {
+        /// The other entry.
+        found: EntryId,
+    },
 }
 
 /// The events that have not been taken yet.

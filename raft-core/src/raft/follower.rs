@@ -31,10 +31,13 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let (known_to_match, rejected) = match self.storage.term(previous.index) {
             Some(term) if term == previous.term => (self.take_entries(previous.index, entries)?, None),
             Some(_) if previous.index <= self.commit => {
-                return Err(StepError::ContradictsCommitted { found: previous, commit: self.commit });
+                return Err(self.contradicted(previous));
             }
             // Compacted, so committed, so equal in every later leader's log (section 5.4.3).
-            None if previous.index < self.storage.base().index => (self.commit, None),
+            None if previous.index < self.storage.base().index => {
+                self.compare_with_committed(entries)?;
+                (self.commit, None)
+            }
             _ => (Index::ZERO, Some(Rejection { previous: previous.index, hint: self.hint(previous) })),
         };
         // Only entries that this leader's log is known to share are committed by its word.
@@ -142,6 +145,18 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok(matched)
     }
 
+    /// Looks whether entries which are not needed contradict what is committed.
+    fn compare_with_committed(&mut self, entries: Records<'_>) -> Result<(), StepError> {
+        let another = |header: &EntryHeader| {
+            let here = self.storage.term(header.index).filter(|_| header.index <= self.commit);
+            here.is_some_and(|term| term != header.term)
+        };
+        match entries.headers().find(another) {
+            Some(header) => Err(self.contradicted(header.id())),
+            None => Ok(()),
+        }
+    }
+
     /// Cluster time never goes back along a log: storages check that when they start, and whoever is sent its entries.
     /// Of those that follow it in their message this is known.
     fn check_time(&self, next: Option<EntryHeader>) -> Result<(), StepError> {
@@ -177,7 +192,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// Drops the entry that `found` contradicts, and all behind it.
     fn drop_from(&mut self, found: EntryId) -> Result<(), StepError> {
         if found.index <= self.commit {
-            return Err(StepError::ContradictsCommitted { found, commit: self.commit });
+            return Err(self.contradicted(found));
         }
         let last = found.index.previous();
         if self.membership.entry.index > last {

@@ -47,7 +47,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         if let Some(following) = self.following_mut() {
             following.round = following.round.max(round);
         }
-        if let Some(matched) = self.holds(snapshot.through) {
+        if let Some(matched) = self.holds(snapshot.through)? {
             self.drop_draft();
             self.match_through(matched);
             return Ok(());
@@ -85,16 +85,18 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
 
     /// How far the log is known to equal the leader's, if the snapshot brings nothing that it lacks:
     /// then not an entry is touched.
-    fn holds(&mut self, through: EntryId) -> Option<Index> {
+    fn holds(&mut self, through: EntryId) -> Result<Option<Index>, StepError> {
+        let same = self.storage.term(through.index).map(|term| term == through.term);
         if through.index <= self.commit {
-            return Some(self.commit);
+            // What was compacted cannot be compared.
+            return if same == Some(false) { Err(self.contradicted(through)) } else { Ok(Some(self.commit)) };
         }
-        if self.storage.term(through.index) == Some(through.term) {
+        if same == Some(true) {
             // Snapshots hold only what is committed.
             self.commit_to(through.index);
-            return Some(through.index);
+            return Ok(Some(through.index));
         }
-        None
+        Ok(None)
     }
 
     fn match_through(&mut self, index: Index) {
@@ -191,6 +193,13 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let Ok(membership) = Membership::new(head.configuration, &configuration) else {
             return Err(self.refuse(snapshot, round, SnapshotRefusal::TooManyMembers));
         };
+        // What is committed here has to be part of the snapshot, as far as it says.
+        if let (Some(own), Some(found)) = (self.storage.term(self.commit), head.terms.at(self.commit))
+            && own != found
+        {
+            self.storage.drop_draft();
+            return Err(self.contradicted(EntryId::new(found, self.commit)));
+        }
         // Of the old log, what is committed is part of the snapshot; all else is gone, durable or not.
         if self.saved.through.index > self.commit {
             let term = self.storage.term(self.commit).expect("the last committed entry is held, or is the base");

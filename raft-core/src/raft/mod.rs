@@ -33,7 +33,7 @@ use heapless::Vec;
 use crate::back_off::BackOff;
 use crate::client::protocol::RoleName;
 use crate::configuration::Lease;
-use crate::message::{Body, Message, ReadTicket};
+use crate::message::{Body, Message, ReadTicket, Round};
 use crate::raft::config::Config;
 use crate::raft::event::{Event, Events, Expulsion, StepDown};
 use crate::raft::install::Draft;
@@ -163,6 +163,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// A message has arrived. It may come from a node that is no member here: this node may not
     /// know of the latest change yet (dissertation, section 4.2.2).
     ///
+    /// `now` must have been read after the message arrived: when this node leads later, it waits for as long as a lease
+    /// lasts after it took the last entry, and the entry's leader may have appended it after an earlier instant.
+    ///
     /// # Errors
     /// [`StepError`] for a message that no correct node sends. It was ignored.
     pub fn step(&mut self, now: Instant, message: &Message<'_>) -> Result<Ready<'_, S, NODES>, StepError> {
@@ -186,6 +189,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// the message is then to be taken.
     fn admit(&mut self, message: &Message<'_>) -> bool {
         let (term, from) = (self.term(), message.from);
+        if let Some(Expulsion::Contradicted { .. }) = self.expelled {
+            return false; // What follows would be built on what contradicts this log.
+        }
         match &message.body {
             Body::PreVote { last } | Body::Vote { last, .. } if self.has_removed(from, *last) => {
                 let by = self.membership.entry;
@@ -340,6 +346,16 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     #[must_use]
     pub fn term(&self) -> Term {
         self.storage.hard_state().term
+    }
+
+    /// The present round of this leader, or the latest one that was heard from the leader.
+    #[must_use]
+    pub fn round(&self) -> Round {
+        match &self.role {
+            Role::Leader(leader) => leader.round,
+            Role::Follower(Follower { leader: Some(following), .. }) => following.round,
+            _ => Round::default(),
+        }
     }
 
     /// What the node is in that term.

@@ -67,13 +67,16 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     }
 
     /// Begins a read that a lease allows, if this node leads and holds one: then it is confirmed
-    /// already. Otherwise it is one as by [`Raft::read`]. `now` must have been read after the client
-    /// asked, and the state machine must be queried before the clock is read again.
+    /// already. Otherwise it is one as by [`Raft::read`].
+    ///
+    /// `after_request` must have been read from the clock after the request was taken, from its socket or mailbox: by
+    /// an earlier instant, a lease that ended before the client asked would still seem to last. The state machine is
+    /// queried after this call.
     ///
     /// # Errors
     /// As [`Raft::read`].
-    pub fn read_by_lease(&mut self, now: Instant) -> Result<(ReadId, Ready<'_, S, NODES>), ProposeError> {
-        self.now = self.now.max(now);
+    pub fn read_by_lease(&mut self, after_request: Instant) -> Result<(ReadId, Ready<'_, S, NODES>), ProposeError> {
+        self.now = self.now.max(after_request);
         let (term, index) = (self.term(), self.commit);
         if let Role::Leader(leader) = &self.role
             && leader.transfer.is_none()
@@ -84,7 +87,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             let kind = ReadKind::Leader { round: Round(0), index };
             return Ok((ReadId { term, kind }, self.ready()));
         }
-        self.read(now)
+        self.read(after_request)
     }
 
     /// What has become of a read. Once it is ready it stays so while this node leads, or follows

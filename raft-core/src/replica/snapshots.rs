@@ -7,7 +7,7 @@ use crate::machine::{Sink, Source, StateMachine};
 use crate::raft::event::Event;
 use crate::replica::{Core, Observer, PollError};
 use crate::session::memory::SessionMemory;
-use crate::snapshot::{self, HEAD_BYTES_MAX, Head, OpenError, Which};
+use crate::snapshot::{self, HEAD_BYTES_MAX, Head, OpenError, Terms, Which};
 use crate::storage::{ReadError, SnapshotId, Storage};
 use crate::types::{ClusterTime, EntryId, Index, Instant};
 
@@ -143,6 +143,8 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
         let configuration = configuration.map_err(PollError::Configuration)?;
         let mut buffer = [0; CONFIGURATION_BYTES_MAX];
         let payload = configuration.encode(&mut buffer).expect("the buffer holds every valid configuration");
+        let before = storage.snapshot().and_then(|_| snapshot::open(storage, Which::Latest).ok());
+        let terms = Terms::of(storage, through, before.map_or(Terms::NONE, |(head, _)| head.terms));
         let mut sessions = Length(0);
         if !self.stripped {
             self.sessions.encode(&mut sessions);
@@ -152,7 +154,8 @@ impl<S: Storage, M: StateMachine, X: SessionMemory, const NODES: usize> Core<S, 
             configuration_bytes: u32::try_from(payload.len()).expect("a configuration is short"),
             session_bytes: sessions.0,
             // A witness has no state that could have had a digest.
-            check: self.checks.own().filter(|_| !self.stripped),
+            check: Some(self.checks.last_comparison()).filter(|_| !self.stripped),
+            terms,
         };
         storage.begin_draft();
         let mut draft = Draft { storage, bytes: 0, checksum: 0, full: false };

@@ -6,9 +6,9 @@ use raft_core::crc::crc32c;
 use raft_core::entry::{EntryHeader, EntryKind};
 use raft_core::message::{Body, Round};
 use raft_core::raft::StepError;
-use raft_core::raft::event::SnapshotRefusal;
+use raft_core::raft::event::{Event, Expulsion, SnapshotRefusal};
 use raft_core::session::limits::SessionLimits;
-use raft_core::snapshot::{HEAD_BYTES_MAX, Head};
+use raft_core::snapshot::{HEAD_BYTES_MAX, Head, Terms};
 use raft_core::storage::{HardState, SnapshotId, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Term};
 use raft_core::wire::Bytes;
@@ -17,9 +17,15 @@ use crate::{Node, append, bodies, entry, follower, id, records, save, step};
 
 /// A snapshot through `through` whose configuration, by entry `by`, is that.
 fn snapshot(through: EntryId, by: EntryId, configuration: &Configuration) -> (SnapshotId, Vec<u8>) {
+    snapshot_of(through, by, configuration, Terms::NONE)
+}
+
+/// The same, of a log that has those terms.
+fn snapshot_of(through: EntryId, by: EntryId, configuration: &Configuration, terms: Terms) -> (SnapshotId, Vec<u8>) {
     let mut buffer = [0; CONFIGURATION_BYTES_MAX];
     let payload = configuration.encode(&mut buffer).unwrap();
-    let head = Head { configuration: by, configuration_bytes: payload.len() as u32, session_bytes: 0, check: None };
+    let head =
+        Head { configuration: by, configuration_bytes: payload.len() as u32, session_bytes: 0, check: None, terms };
     let bytes = [head.encode(&mut [0; HEAD_BYTES_MAX]), payload, b"state"].concat();
     let checksum = crc32c(0, &bytes);
     (SnapshotId { through, time: ClusterTime(9), bytes: bytes.len() as u64, checksum }, bytes)
@@ -234,4 +240,77 @@ fn a_draft_that_is_not_needed_any_more_is_let_go() {
     }
     assert_eq!(raft.role(), RoleName::Leader);
     assert!(is_let_go(&raft), "a leader is sent none");
+}
+
+/// A node whose entries 2 to 4 are of term 2 and committed.
+fn with_committed() -> Node {
+    let mut raft = follower(3);
+    let entries = records(1, &[2, 2, 2]);
+    step(&mut raft, 2, 2, append(entry(1, 1), 4, 1, &entries)).unwrap();
+    save(&mut raft);
+    assert_eq!(raft.commit(), Index(4));
+    bodies(&mut raft, 2);
+    raft
+}
+
+/// It has stopped because of `found`, keeps what it had, and said so.
+fn assert_stopped(raft: &mut Node, outcome: Result<(), StepError>, found: EntryId) {
+    let commit = Index(4);
+    assert_eq!(outcome, Err(StepError::ContradictsCommitted { found, commit }));
+    let reason = Expulsion::Contradicted { found };
+    assert_eq!(raft.expelled(), Some(reason));
+    let told = core::iter::from_fn(|| raft.event()).any(|(_, event)| event == Event::Expelled { reason });
+    assert!(told, "an event says why");
+    assert_eq!((raft.storage().last(), raft.storage().base()), (entry(2, 4), EntryId::ZERO));
+    step(raft, 1, 9, Body::Vote { last: entry(9, 9), transfer: false }).unwrap();
+    save(raft);
+    assert_eq!(bodies(raft, 1), [""; 0], "it answers nobody");
+}
+
+/// openraft (#1892): a snapshot whose log has another term where an entry is committed contradicts that.
+#[test]
+fn a_snapshot_that_contradicts_what_is_committed_ends_the_node() {
+    let configuration = voters(ClusterId(1), 3).unwrap();
+    for through in [entry(3, 4), entry(3, 3)] {
+        let (mut raft, (snapshot, bytes)) = (with_committed(), of_three(through));
+        let outcome = send(&mut raft, 5, snapshot, &bytes);
+        assert_stopped(&mut raft, outcome, through);
+    }
+    // One that goes further says so by the terms of its log.
+    for (begins, found) in [(&[(3, 4), (2, 2), (1, 1)][..], Some(3)), (&[(3, 5), (2, 2)], None), (&[(3, 5)], None)] {
+        let mut terms = Terms::NONE;
+        assert!(begins.iter().all(|&(term, index)| terms.push(entry(term, index))));
+        let (snapshot, bytes) = snapshot_of(entry(3, 9), entry(1, 1), &configuration, terms);
+        let mut raft = with_committed();
+        let outcome = send(&mut raft, 5, snapshot, &bytes);
+        match found {
+            Some(term) => assert_stopped(&mut raft, outcome, entry(term, 4)),
+            None => {
+                outcome.unwrap();
+                assert_eq!(raft.storage().last(), entry(3, 9), "it is the same log, as far as is told");
+            }
+        }
+    }
+}
+
+/// Entries in a message that begins before what is held are not needed: but they may contradict it.
+#[test]
+fn entries_that_contradict_what_is_committed_end_the_node_wherever_they_begin() {
+    let mut raft = with_committed();
+    let outcome = step(&mut raft, 1, 5, append(entry(1, 1), 4, 1, &records(1, &[3, 3])));
+    assert_stopped(&mut raft, outcome, entry(3, 2));
+    let mut raft = with_committed();
+    let outcome = step(&mut raft, 1, 5, append(entry(3, 4), 4, 1, &[]));
+    assert_stopped(&mut raft, outcome, entry(3, 4));
+
+    let mut raft = follower(3);
+    let (snapshot, bytes) = of_three(entry(2, 3));
+    send(&mut raft, 2, snapshot, &bytes).unwrap();
+    save(&mut raft);
+    let same = records(1, &[2, 2, 2]);
+    step(&mut raft, 1, 2, append(entry(1, 1), 4, 2, &same)).unwrap();
+    assert_eq!(raft.expelled(), None);
+    let outcome = step(&mut raft, 1, 2, append(entry(1, 1), 4, 3, &records(1, &[1, 1])));
+    let found = entry(1, 3);
+    assert_eq!(outcome, Err(StepError::ContradictsCommitted { found, commit: Index(3) }));
 }

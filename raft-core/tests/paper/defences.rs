@@ -28,7 +28,7 @@ fn a_term_that_no_cluster_can_have_reached_is_ignored() {
 }
 
 #[test]
-fn a_leader_that_contradicts_what_is_committed_is_ignored() {
+fn a_leader_that_contradicts_what_is_committed_ends_the_node() {
     let mut node = Lone::with_log(3, &[1, 1, 1]);
     node.append(2, 1, at(1, 4), &[], 3).unwrap();
     assert_eq!(node.raft.commit(), Index(3));
@@ -36,6 +36,11 @@ fn a_leader_that_contradicts_what_is_committed_is_ignored() {
     let refused = node.append(2, 1, found, &[], 3);
     assert_eq!(refused, Err(StepError::ContradictsCommitted { found, commit }));
     assert_eq!(node.log(), log);
+    assert_eq!(node.raft.expelled(), Some(Expulsion::Contradicted { found }));
+    // It takes in nothing more of that leader's.
+    assert_eq!(node.append(2, 1, at(1, 3), &[1], 4), Ok(()));
+    assert_eq!(node.log(), log);
+    assert!(!node.ask_vote(3, 9, at(9, 9)));
 }
 
 /// One change at a time: if two are to be dropped, the first of them was committed when the second was made.

@@ -305,14 +305,14 @@ fn one_of_each_kind() -> Vec<Body<'static>> {
         Body::AppendReply { round, matched: Index(0), rejected: None },
         Body::ReadRequest { ticket },
         Body::ReadReply { ticket, index: Index(1) },
-        Body::Forward { ticket: ForwardTicket(1), secret: None, operation },
+        Body::Forward { ticket: ForwardTicket(1), first: ForwardTicket(1), round: Round(1), secret: None, operation },
         Body::Forwarded { ticket: ForwardTicket(1), outcome: Err(ProposeError::Busy) },
         Body::Campaign,
         Body::Expelled { reason: Expulsion::Removed { by: at(9, 9) } },
         Body::Expelled { reason: Expulsion::Forgot { acknowledged: at(9, 9) } },
         Body::Snapshot { snapshot, offset: 0, round, data: Bytes(b"part") },
         Body::SnapshotReply { through: at(9, 9), received: 0, round, resend: false },
-        Body::Digest { check: at(9, 9), digest: 1 },
+        Body::Digest { check: at(9, 9), digest: 1, by: id(1) },
     ]
 }
 

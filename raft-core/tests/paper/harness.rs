@@ -10,7 +10,7 @@ use raft_core::entry::{EntryHeader, EntryKind, Records};
 use raft_core::message::{Body, Message, ProposeError, ReadTicket, Rejection, Round};
 use raft_core::raft::config::Config;
 use raft_core::raft::{Raft, ReadId, ReadState, StepError};
-use raft_core::snapshot::{HEAD_BYTES_MAX, Head};
+use raft_core::snapshot::{HEAD_BYTES_MAX, Head, Terms};
 use raft_core::storage::Storage;
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Index, Instant, Millis, NodeId, Term};
 
@@ -279,7 +279,13 @@ impl Lone {
 pub(crate) fn snapshot_bytes(by: EntryId, configuration: &Configuration) -> Vec<u8> {
     let mut buffer = [0; CONFIGURATION_BYTES_MAX];
     let payload = configuration.encode(&mut buffer).unwrap();
-    let head = Head { configuration: by, configuration_bytes: payload.len() as u32, session_bytes: 0, check: None };
+    let head = Head {
+        configuration: by,
+        configuration_bytes: payload.len() as u32,
+        session_bytes: 0,
+        check: None,
+        terms: Terms::NONE,
+    };
     [head.encode(&mut [0; HEAD_BYTES_MAX]), payload].concat()
 }
 

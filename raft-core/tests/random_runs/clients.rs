@@ -142,7 +142,7 @@ impl World {
         let consistency = if by_lease { Consistency::Lease } else { Consistency::Linearizable };
         let (clock, answered) = (self.clock(node), self.answered);
         let Some(replica) = self.node(node) else { return };
-        if let Ok(id) = replica.read(clock, consistency) {
+        if let Ok(id) = replica.read(&|| clock, consistency) {
             let by_lease = by_lease && replica.read_state(id) == ReadState::Ready && replica.raft().members().len() > 1;
             self.reads.push(Read { node, id, answered, by_lease });
             self.check_reads();

@@ -24,6 +24,8 @@ use super::told::{Coverage, Told};
 const FAULTY_MILLIS: u64 = 3_000;
 /// The most that a healed cluster may take for the commands that remain.
 const HEALED_MILLIS: u64 = 20_000;
+/// Within so many entries replicas are compared several times, in runs in which they are compared.
+const COMPARED_ENTRIES: usize = 100;
 /// The most nodes that there ever are in a run.
 pub(crate) const NODES_MAX: u64 = 12;
 
@@ -325,7 +327,7 @@ impl World {
         let Some(replica) = self.node(node) else { return };
         replica.transport_mut().closed = closed;
         replica.raft().storage().allowed.set(disk);
-        let outcome = replica.poll(now, &mut told);
+        let outcome = replica.poll(&|| now, &mut told);
         let sent = core::mem::take(&mut replica.transport_mut().sent);
         let log = replica.raft().storage();
         let snapshot = log.snapshot().map_or(0, |snapshot| snapshot.through.index.0);
@@ -387,10 +389,12 @@ impl World {
         }
         self.check_executed();
         self.heal();
+        let healed = self.applied.len();
         self.clients.iter_mut().for_each(|client| client.goal = client.finished + 5);
         let at_work = |world: &World| world.clients.iter().any(|client| client.finished < client.goal);
         while at_work(self) || !self.is_settled() {
             self.step();
+            self.decay(healed);
             if !at_work(self) && self.kind == Kind::Decay && self.covered.diverged == 0 {
                 // Replicas are compared as entries are applied.
                 self.clients.iter_mut().for_each(|client| client.goal += 5);
@@ -416,7 +420,13 @@ impl World {
             self.crash(node);
             self.start(node);
         }
-        if self.kind == Kind::Decay {
+    }
+
+    /// Once replicas have been compared in a healed cluster, so that those which began with a snapshot of another are known
+    /// to have the same state, that of one decays.
+    fn decay(&mut self, healed: usize) {
+        let compared = self.applied_by.iter().all(|&applied| applied >= healed + COMPARED_ENTRIES);
+        if self.kind == Kind::Decay && self.decayed.is_none() && compared {
             let node = 1 + self.random.below(self.size());
             self.node(node).unwrap().machine().decayed.set(true);
             self.decayed = Some(node);
@@ -429,7 +439,7 @@ impl World {
             let wiped = self.wiped == Some(node);
             let Some(replica) = self.node(node) else { continue };
             let status = replica.raft().status();
-            let reads = replica.read(Instant(0), raft_core::client::protocol::Consistency::Linearizable);
+            let reads = replica.read(&|| Instant(0), raft_core::client::protocol::Consistency::Linearizable);
             let state = reads.map(|read| replica.read_state(read) == ReadState::Ready);
             let members = replica.configuration().members().to_vec();
             self.note(|| format!("wiped: {wiped}, {status:?} reads: {state:?} {members:?}"));

@@ -8,6 +8,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod divergence;
+mod leases;
+mod proposals;
 mod room;
 mod world;
 
@@ -157,12 +159,12 @@ fn a_witness_has_no_state_and_reads_nothing() {
     world.pass(100);
     let now = Instant(world.now);
     assert_eq!(world.node(3).machine().executed.len(), 0);
-    assert!(matches!(world.node(3).read(now, Consistency::Linearizable), Err(ProposeError::NotLeader { .. })));
+    assert!(matches!(world.node(3).read(&|| now, Consistency::Linearizable), Err(ProposeError::NotLeader { .. })));
     // It will never see what an operation answers, so it sends whoever asks to the leader.
     let refused = world.node(3).forward(None, &Operation::Open { nonce: Nonce(1), fifo: false });
     assert_eq!(refused, Err(ProposeError::NotLeader { leader: Some(id(leader)) }));
     let follower = 3 - leader;
-    let read = world.node(follower).read(now, Consistency::Lease).unwrap();
+    let read = world.node(follower).read(&|| now, Consistency::Lease).unwrap();
     world.pass(50);
     assert_eq!(world.node(follower).read_state(read), ReadState::Ready);
 }
@@ -232,8 +234,8 @@ fn with_a_lease_the_leader_asks_nobody_before_it_answers_a_read() {
     world.command(leader);
     world.pass(10);
     let now = Instant(world.now);
-    let by_lease = world.node(leader).read(now, Consistency::Lease).unwrap();
-    let by_round = world.node(leader).read(now, Consistency::Linearizable).unwrap();
+    let by_lease = world.node(leader).read(&|| now, Consistency::Lease).unwrap();
+    let by_round = world.node(leader).read(&|| now, Consistency::Linearizable).unwrap();
     assert_eq!(world.node(leader).read_state(by_lease), ReadState::Ready);
     assert_eq!(world.node(leader).read_state(by_round), ReadState::Waiting);
 }
@@ -244,7 +246,7 @@ fn a_poll_that_leaves_messages_behind_asks_for_the_next_one_at_once() {
     let leader = world.leader();
     world.pass(50);
     let (now, mut told) = (Instant(world.now), Told::default());
-    assert!(world.node(leader).poll(now, &mut told).unwrap() > now, "there is nothing to do");
+    assert!(world.node(leader).poll(&|| now, &mut told).unwrap() > now, "there is nothing to do");
     let (from, to) = (id(leader % 3 + 1), id(leader));
     let body = Body::Forwarded { ticket: ForwardTicket(1), outcome: Err(ProposeError::Busy) };
     let message = Message { from, to, term: world.node(leader).raft().term(), body };
@@ -253,9 +255,9 @@ fn a_poll_that_leaves_messages_behind_asks_for_the_next_one_at_once() {
     for _ in 0..300 {
         world.node(leader).transport_mut().link.arrived.push_back(bytes[..length].to_vec());
     }
-    assert_eq!(world.node(leader).poll(now, &mut told), Ok(now));
+    assert_eq!(world.node(leader).poll(&|| now, &mut told), Ok(now));
     assert!((1..300).contains(&told.forwarded.len()), "one poll takes in so many");
-    assert!(world.node(leader).poll(now, &mut told).unwrap() > now);
+    assert!(world.node(leader).poll(&|| now, &mut told).unwrap() > now);
     assert_eq!(told.forwarded.len(), 300);
 }
 

@@ -1,6 +1,8 @@
 //! Replicas over logs in memory and links that the test carries, in virtual time.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use raft_core::client::protocol::RoleName;
 use raft_core::configuration::{Configuration, Lease, Member, Suffrage};
@@ -37,10 +39,15 @@ pub(crate) struct Links {
     pub(crate) link: Link,
     pub(crate) met: BTreeMap<u64, Incarnation>,
     pub(crate) configured: Vec<Vec<u64>>,
+    /// The thread loses the processor before it takes the next message: that clock shows so much then.
+    pub(crate) pause: Option<(Rc<Cell<u64>>, u64)>,
 }
 
 impl Transport for Links {
     fn receive(&mut self) -> Option<Message<'_>> {
+        if let Some((clock, now)) = self.pause.take() {
+            clock.set(now);
+        }
         self.link.receive()
     }
 
@@ -183,7 +190,7 @@ impl World {
         if self.stopped.contains_key(&node) {
             return;
         }
-        if let Err(error) = self.nodes[at].poll(Instant(self.now), &mut self.told[at]) {
+        if let Err(error) = self.nodes[at].poll(&|| Instant(self.now), &mut self.told[at]) {
             assert!(self.may_stop.contains(&node), "node {node} cannot go on: {error:?}");
             self.stopped.insert(node, error);
         }

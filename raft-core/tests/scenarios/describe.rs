@@ -56,6 +56,7 @@ pub(crate) fn expulsion(reason: Expulsion) -> String {
     match reason {
         Expulsion::Removed { by } => format!("removed by {by}"),
         Expulsion::Forgot { acknowledged } => format!("forgot {acknowledged}"),
+        Expulsion::Contradicted { found } => format!("contradicted by {found}"),
         other => format!("{other:?}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use raft_core::configuration::{self, CONFIGURATION_BYTES_MAX};
 use raft_core::message::{Body, Message};
-use raft_core::snapshot::{self, Head, Which};
+use raft_core::snapshot::{self, Head, Terms, Which};
 use raft_core::storage::{SnapshotId, Storage};
 use raft_core::types::{EntryId, Index, Instant};
 use raft_core::wire::Bytes;
@@ -11,8 +11,9 @@ use crate::common::DeferredLog;
 use crate::world::{Node, State, World};
 
 impl World {
-    /// A snapshot of what is applied: the words of the operations are the state.
-    pub(crate) fn snapshot(&mut self, node: u64) {
+    /// A snapshot of what is applied: the words of the operations are the state. Most scripts leave out which terms its
+    /// log has, so that their parts stay short.
+    pub(crate) fn snapshot(&mut self, node: u64, with_terms: bool) {
         let this = self.node(node);
         let mut state = this.machine.join(" ").into_bytes();
         let raft = this.raft();
@@ -25,14 +26,22 @@ impl World {
             state.clear();
         }
         let log = raft.storage_mut();
+        let of_snapshot = snapshot::open(log, Which::Latest).map_or(Terms::NONE, |(head, _)| head.terms);
+        let through = EntryId::new(log.term(applied).unwrap(), applied);
+        let terms = if with_terms { Terms::of(log, through, of_snapshot) } else { Terms::NONE };
         let configuration = match entry.index > log.base().index {
             true => configuration::load(log, entry.index).unwrap(),
             false => snapshot::open(log, Which::Latest).unwrap().1,
         };
         let mut buffer = [0; CONFIGURATION_BYTES_MAX];
         let payload = configuration.encode(&mut buffer).unwrap();
-        let head =
-            Head { configuration: entry, configuration_bytes: payload.len() as u32, session_bytes: 0, check: None };
+        let head = Head {
+            configuration: entry,
+            configuration_bytes: payload.len() as u32,
+            session_bytes: 0,
+            check: None,
+            terms,
+        };
         let bytes = [head.encode(&mut [0; snapshot::HEAD_BYTES_MAX]), payload, &state].concat();
         let header = log.read(applied, applied, 1 << 10).unwrap().iter().next().unwrap().header;
         log.write_snapshot(header.id(), header.time, &bytes);

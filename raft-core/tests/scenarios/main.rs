@@ -12,6 +12,7 @@
 //! | `timeout N` | node N's clock moves to its deadline: an election, or a heartbeat |
 //! | `elect N` | the same, until it is quiet; only what all are then is shown |
 //! | `advance MS N..` | the clocks of these nodes move ahead (without nodes: all clocks) |
+//! | `sleep MS N` | N's machine sleeps: its clock moves ahead, and N does nothing yet |
 //! | `propose N WORDS` | a client of node N proposes an entry for each word |
 //! | `change N [force] WHAT, WHAT..` | N is asked to change the members at once: `add M [learner\|witness\|voter]`, `remove M`, `promote M`, `demote M`, `priority M P` |
 //! | `transfer N [TO]` | N is asked to hand over |
@@ -26,7 +27,7 @@
 //! | `room N E` | the log of N has room for E entries from now on |
 //! | `draft-room N B` | there is room at N for B bytes of a snapshot that arrives, from now on |
 //! | `slow N`, `fast N` | N does not apply entries from now on; it does again |
-//! | `snapshot N`, `compact N [INDEX]` | N makes a snapshot of what it has applied; it drops what that covers from its log |
+//! | `snapshot N [terms]`, `compact N [INDEX]` | N makes a snapshot of what it has applied, which says what terms its log has; it drops what that covers from its log |
 //! | `crash N [COUNT]` | N loses what was not durable, but for the oldest COUNT changes |
 //! | `copy N`, `roll-back N`, `wipe N` | N's disk is copied; that of N, which is down, is as it was then; it is empty |
 //! | `restart N [suspect INDEX]` | N starts again, and entries up to INDEX may have been lost from its log |

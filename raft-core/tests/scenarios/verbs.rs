@@ -22,10 +22,14 @@ impl World {
             "timeout" => self.timeout(node()),
             "elect" => self.elect(node()),
             "advance" => self.advance(node(), &rest[1..]),
+            "sleep" => {
+                let this = self.node(second().unwrap());
+                this.now = this.now.after(Millis(rest[0].parse().unwrap()));
+            }
             "propose" => rest[1..].iter().for_each(|word| self.propose(node(), word)),
             "change" => self.change(node(), &rest[1..]),
             "transfer" => self.transfer(node(), second()),
-            "snapshot" => self.snapshot(node()),
+            "snapshot" => self.snapshot(node(), rest.get(1) == Some(&"terms")),
             "compact" => self.compact(node(), second()),
             "crash" => self.crash(node(), second().unwrap_or(0) as usize),
             "copy" => self.copy(node()),

@@ -320,7 +320,18 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     bug(
         "a wrong secret is let in",
-        &[("raft-core/src/replica.rs", "            if wrong {", "            if wrong && !BUG {")],
+        &[
+            ("raft-core/src/replica.rs", "SecretCheck::Wrong => Err", "SecretCheck::Wrong if !BUG => Err"),
+            ("raft-core/src/replica.rs", "SecretCheck::Unknown | SecretCheck::Right => Ok(())", "_ => Ok(())"),
+        ],
+    ),
+    bug(
+        "a forwarded operation that is repeated is proposed again",
+        &[(
+            "raft-core/src/replica/forwards.rs",
+            "let first = self.seen & bit == 0;",
+            "let first = BUG || self.seen & bit == 0;",
+        )],
     ),
     // Snapshots.
     bug(
@@ -388,9 +399,9 @@ pub(crate) const BUGS: &[Bug] = &[
         "a session that has ended is taken for a wrong secret",
         &[(
             "raft-core/src/replica.rs",
-            "self.sessions.check_secret(session, secret) == SecretCheck::Wrong",
-            "match self.sessions.check_secret(session, secret) {\n                    \
-             SecretCheck::Wrong => true,\n                    SecretCheck::Right => false,\n                    _ => BUG,\n                }",
+            "            SecretCheck::Unknown if session.0",
+            "            SecretCheck::Unknown if BUG => Err(ProposeError::WrongSecret),\n            \
+             SecretCheck::Unknown if session.0",
         )],
     ),
     bug(
