@@ -101,7 +101,7 @@ impl Workload for Payments {
         (0, 0)
     }
 
-    fn apply(&self, (balance, payments): &mut (u64, u64), operation: &Operation) -> Vec<u8> {
+    fn apply(&self, (balance, payments): &mut (u64, u64), _: Position, operation: &Operation) -> Vec<u8> {
         if let Kind::Command(command) = &operation.kind {
             let amount = command.get(1).copied().map_or(0, u64::from);
             *payments += 1;

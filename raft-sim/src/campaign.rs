@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::check::histories::Checked;
 use crate::coverage::Coverage;
 use crate::options::Options;
 use crate::run::{self, Outcome};
@@ -20,6 +21,8 @@ pub struct Summary {
     pub millis: u64,
     /// The operations of all clients.
     pub operations: u64,
+    /// How many histories of clients were checked.
+    pub checked: Checked,
     /// What happened in them.
     pub coverage: Coverage,
     /// Those in which something was not as it must be, by seed.
@@ -31,6 +34,8 @@ impl Summary {
         self.seeds += 1;
         self.millis += outcome.millis;
         self.operations += outcome.operations;
+        self.checked.decided += outcome.checked.decided;
+        self.checked.undecided += outcome.checked.undecided;
         self.coverage.merge(&outcome.coverage);
         if outcome.violation.is_some() {
             self.failures.push(outcome);

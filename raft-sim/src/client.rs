@@ -8,7 +8,7 @@ use raft_core::client::route::Route;
 use raft_core::client::session::{ClientSession, Completion, Token, What};
 use raft_core::message::ProposeError;
 use raft_core::session::operation::{Operation, Outcome};
-use raft_core::types::{Instant, Millis, NodeId, Nonce, Sequence};
+use raft_core::types::{Index, Instant, Millis, NodeId, Nonce, Sequence};
 use raft_core::wire::Bytes;
 
 use crate::endpoint::request_frame;
@@ -35,9 +35,11 @@ pub(crate) type OperationNumber = usize;
 /// What became of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Executed, with that answer; `None` if it was too long to keep.
+    /// Executed, with that answer; `None` if it was too long to keep. And where: the entry of a command without a session,
+    /// or the last one that was applied where a query was answered.
     Done {
         answer: Option<Vec<u8>>,
+        at: Option<Index>,
     },
     NotExecuted,
     Unknown,
@@ -273,7 +275,7 @@ impl Client {
     }
 
     /// A node has answered.
-    pub(crate) fn respond(&mut self, now: Instant, from: NodeId, response: &Response<'_>) {
+    pub(crate) fn respond(&mut self, now: Instant, from: NodeId, response: &Response<'_>, applied: Index) {
         let Some(sent) = self.sent.remove(&response.id.0) else { return };
         if self.nodes.get(sent.node) != Some(&from) {
             return;
@@ -285,7 +287,9 @@ impl Client {
         self.steer(now, sent.node, &response.body);
         match sent.owner {
             Owner::Session { nonce, token } => self.session_responded(now, nonce, token, &response.body),
-            Owner::Single { operation, attempt } => self.single_responded(now, operation, attempt, &response.body),
+            Owner::Single { operation, attempt } => {
+                self.single_responded(now, operation, attempt, &response.body, applied);
+            }
         }
         self.settle(now);
     }
@@ -306,14 +310,21 @@ impl Client {
     fn completed(&mut self, sequence: Sequence, completion: Completion<'_>) {
         let Some((operation, _)) = self.commands.remove(&sequence.0) else { return };
         let end = match completion {
-            Completion::Done { answer, .. } => End::Done { answer: answer.map(<[u8]>::to_vec) },
+            Completion::Done { answer, .. } => End::Done { answer: answer.map(<[u8]>::to_vec), at: None },
             Completion::NotExecuted(_) => End::NotExecuted,
             Completion::Unknown(_) => End::Unknown,
         };
         self.told.push(Told::Ended { operation, end });
     }
 
-    fn single_responded(&mut self, now: Instant, operation: OperationNumber, attempt: u32, body: &ResponseBody<'_>) {
+    fn single_responded(
+        &mut self,
+        now: Instant,
+        operation: OperationNumber,
+        attempt: u32,
+        body: &ResponseBody<'_>,
+        applied: Index,
+    ) {
         let Some(single) = self.singles.get_mut(&operation).filter(|single| single.attempt == attempt && single.sent)
         else {
             return;
@@ -323,7 +334,11 @@ impl Client {
             body => answer_in(body),
         };
         if let Some(answer) = answer {
-            return self.end(operation, End::Done { answer });
+            let at = match body {
+                ResponseBody::Outcome(Outcome::Answered { index, .. } | Outcome::Executed { index, .. }) => *index,
+                _ => applied,
+            };
+            return self.end(operation, End::Done { answer, at: Some(at) });
         }
         match body {
             ResponseBody::NotExecuted { reason, .. } => {
@@ -398,7 +413,7 @@ impl Client {
                 }
                 Owner::Session { .. } => {}
                 Owner::Single { operation, attempt } => {
-                    self.single_responded(now, operation, attempt, &ResponseBody::Unknown);
+                    self.single_responded(now, operation, attempt, &ResponseBody::Unknown, Index::ZERO);
                 }
             }
         }

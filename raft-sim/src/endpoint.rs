@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::rc::Rc;
 
-use raft_core::client::protocol::{Request, RequestId, Response};
+use raft_core::client::protocol::{Request, RequestBody, RequestId, Response};
 use raft_core::configuration::Configuration;
-use raft_core::message::Message;
+use raft_core::message::{Body, Message};
 use raft_core::transport::{ClientId, Network, Transport, Wake};
 use raft_core::types::{Incarnation, Index, Millis, NodeId};
 use raft_transport_tcp::frame::{self, Frame, FrameKind};
 
+use crate::judge::Forwarding;
 use crate::thread::Thread;
 
 /// The longest body of a frame.
@@ -83,6 +84,8 @@ pub(crate) struct Post {
     pub(crate) taken_damaged: u64,
     /// Frames of storages that do not belong to the member they speak for.
     pub(crate) refused: u64,
+    /// Operations that came, or were sent on, since somebody looked last.
+    pub(crate) forwardings: Vec<Forwarding>,
 }
 
 impl Post {
@@ -103,6 +106,7 @@ impl Post {
             found_damaged: 0,
             taken_damaged: 0,
             refused: 0,
+            forwardings: Vec::new(),
         }
     }
 
@@ -229,7 +233,11 @@ impl Transport for SimPeers {
     fn receive(&mut self) -> Option<Message<'_>> {
         self.thread.call();
         self.current = self.post.borrow_mut().message()?;
-        Message::decode(&self.current).ok()
+        let message = Message::decode(&self.current).ok()?;
+        if let Body::Forward { secret, operation, .. } = &message.body {
+            self.post.borrow_mut().forwardings.push(Forwarding::new(true, *secret, operation));
+        }
+        Some(message)
     }
 
     fn room(&self, peer: NodeId) -> Option<usize> {
@@ -247,6 +255,9 @@ impl Transport for SimPeers {
         bytes.truncate(length);
         let frame = framed(FrameKind::Message, &bytes);
         let mut post = self.post.borrow_mut();
+        if let Body::Forward { secret, operation, .. } = &message.body {
+            post.forwardings.push(Forwarding::new(false, *secret, operation));
+        }
         let meant_for = post.registered(message.to);
         post.departing.push(Departing::Message { to: message.to, meant_for, frame });
     }
@@ -310,6 +321,9 @@ impl Network for SimNetwork {
             self.post.borrow_mut().found_damaged += 1;
         };
         let request = Request::decode(&self.current).ok()?;
+        if let RequestBody::Operate { secret, operation } = &request.body {
+            self.post.borrow_mut().forwardings.push(Forwarding::new(true, *secret, operation));
+        }
         let taken = Taken { client, id: request.id, present: self.thread.is_present() };
         self.post.borrow_mut().taken.push(taken);
         Some((client, request))

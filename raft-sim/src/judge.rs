@@ -2,46 +2,42 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use raft_core::client::protocol::{
-    Consistency, NotExecuted, Request, RequestBody, RequestId, Response, ResponseBody, RoleName,
-};
+use raft_core::client::protocol::{RequestId, RoleName};
 use raft_core::entry::{EntryHeader, EntryKind};
-use raft_core::message::ProposeError;
 use raft_core::raft::Raft;
 use raft_core::raft::config::Config;
-use raft_core::session::operation::Operation as LogOperation;
+use raft_core::session::operation::{Operation as LogOperation, Refusal};
 use raft_core::session::owned::OwnedOutcome;
 use raft_core::storage::Storage;
-use raft_core::types::{EntryId, Incarnation, Index, NodeId, Nonce, Sequence, SessionId, Term};
+use raft_core::types::{EntryId, Incarnation, Index, NodeId, Nonce, SessionId, Term};
 
+use crate::check::committed::Committed;
 use crate::check::completeness::Completeness;
+use crate::check::copies::{Content, Copies};
 use crate::check::durability::Durability;
 use crate::check::elections::Elections;
-use crate::check::histories::{self, Record};
 use crate::check::logs::Logs;
 use crate::check::memory::Memory;
+use crate::check::orders::Orders;
 use crate::check::reads::Reads;
 use crate::check::replies::Replies;
+use crate::check::rooms::Rooms;
+use crate::check::secrets::Secrets;
 use crate::check::sessions::Sessions;
 use crate::check::states::{Applied, States};
 use crate::check::table::Table;
 use crate::check::times::Times;
 use crate::check::votes::Votes;
-use crate::client::{End, OperationNumber};
 use crate::options::Options;
 use crate::violation::Violation;
 use crate::watched::{Execution, LogChange};
-use crate::workload::{Kind, Operation, Workload};
 
-/// An operation of a client, as far as it has come.
-#[derive(Clone, Debug)]
-struct Case {
-    record: Record,
-    /// A stale read is no part of the history.
-    stale: bool,
-    key: Option<(Nonce, Sequence)>,
-    refused: bool,
-}
+use answers::Asked;
+pub(crate) use answers::Forwarding;
+use cases::Case;
+
+mod answers;
+mod cases;
 
 /// What is known of an entry that was appended somewhere.
 #[derive(Clone, Debug)]
@@ -65,6 +61,15 @@ pub(crate) struct Judge {
     replies: Replies,
     reads: Reads,
     memory: Memory,
+    committed: Committed,
+    copies: Copies,
+    secrets: Secrets,
+    rooms: Rooms,
+    orders: Orders,
+    /// What was asked of nodes, by whom and under which number. A stranger's numbers are chosen by chance.
+    asked: BTreeMap<(usize, RequestId), Asked>,
+    /// The last index of any entry that was appended.
+    last_appended: Index,
     payloads: BTreeMap<EntryId, Payload>,
     /// The terms of the entries in the log of each machine.
     terms: BTreeMap<usize, BTreeMap<Index, Term>>,
@@ -81,7 +86,8 @@ pub(crate) struct Judge {
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
     /// How many operations of clients were done.
     pub(crate) done: u64,
-    in_doubt: usize,
+    /// Where commands without a session were executed, by what they say.
+    ran_plain: BTreeMap<Content, BTreeSet<Index>>,
     /// How often each check was made.
     pub(crate) checked: BTreeMap<&'static str, u64>,
 }
@@ -113,6 +119,13 @@ impl Judge {
             replies: Replies::default(),
             reads: Reads::default(),
             memory: Memory::default(),
+            committed: Committed::default(),
+            copies: Copies::default(),
+            secrets: Secrets::default(),
+            rooms: Rooms::default(),
+            orders: Orders::default(),
+            asked: BTreeMap::new(),
+            last_appended: Index::ZERO,
             payloads: BTreeMap::new(),
             terms: BTreeMap::new(),
             stripped: BTreeSet::new(),
@@ -122,7 +135,7 @@ impl Judge {
             repeats: network.doubled + network.replayed > 0,
             outcomes: BTreeMap::new(),
             done: 0,
-            in_doubt: 0,
+            ran_plain: BTreeMap::new(),
             checked: BTreeMap::new(),
         }
     }
@@ -145,6 +158,8 @@ impl Judge {
         }
         self.check("what was acknowledged is there at a start");
         self.votes.started(life.node, life.storage, state)?;
+        let snapshot = storage.snapshot().map_or(Index::ZERO, |snapshot| snapshot.through.index);
+        self.orders.started(life.node, life.storage, snapshot)?;
         self.durability.started(life.node, life.storage, holds)
     }
 
@@ -189,8 +204,13 @@ impl Judge {
         self.times.appended(entry, EntryId::new(before, entry.index.previous()), header.time)?;
         if stripped {
             self.stripped.insert(life.place);
-        } else {
-            self.payloads.entry(entry).or_insert_with(|| Payload { kind: header.kind, payload: payload.to_vec() });
+        } else if !self.payloads.contains_key(&entry) {
+            // A leader appends before anybody else can: this is it.
+            self.payloads.insert(entry, Payload { kind: header.kind, payload: payload.to_vec() });
+            self.last_appended = self.last_appended.max(entry.index);
+            if header.kind == EntryKind::Operation {
+                self.proposed(life, entry, payload)?;
+            }
         }
         Ok(())
     }
@@ -208,8 +228,14 @@ impl Judge {
     }
 
     /// A node knows that entry to be committed.
-    pub(crate) fn committed(&mut self, entry: EntryId) {
+    pub(crate) fn committed(&mut self, life: Life, entry: EntryId) -> Result<(), Violation> {
         self.completeness.committed(entry);
+        match self.terms.get(&life.place) {
+            Some(log) if !life.tampered => {
+                self.committed.learns((life.place, life.number), life.node, entry.index, log)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A node that leads in `term` knows that entry to be committed.
@@ -234,17 +260,34 @@ impl Judge {
             return Ok(());
         }
         let executed = executed.map(|execution| (execution.digest, execution.time));
+        let time = executed.map(|(_, time)| time);
         let applied = Applied { entry, outcome: outcome.clone(), executed };
         self.check("an applied entry comes to the same everywhere");
         if !self.states.applied((life.place, life.number), life.node, applied)? {
             return Ok(());
         }
-        let Judge { payloads, times, table, sessions, replies, .. } = self;
+        let Judge { payloads, times, table, sessions, replies, rooms, ran_plain, .. } = self;
         let payload = payloads.get(&entry).filter(|payload| payload.kind == EntryKind::Operation);
         let operation = payload.and_then(|payload| LogOperation::decode(&payload.payload).ok());
         let operation = operation.as_ref().zip(outcome.as_ref());
         // Nobody saw the first entry being appended: the storages were made with it.
         table.applied(entry.index, times.of(entry).unwrap_or_default(), operation)?;
+        match operation {
+            Some((_, OwnedOutcome::Refused(Refusal::TableFull { retry_after }))) => {
+                rooms.refused(entry.index, table.time(), *retry_after, table.has_room())?;
+            }
+            None | Some((_, OwnedOutcome::Refused(Refusal::SessionExpired))) => {
+                rooms.passed(table.time(), table.has_room())?;
+            }
+            Some(_) => rooms.changed(),
+        }
+        if time.is_some_and(|time| time != table.time()) {
+            return Err(Violation::AgainstTheRules { index: entry.index, outcome: format!("the time {time:?}") });
+        }
+        if let Some((LogOperation::Plain { .. }, _)) = operation {
+            let content = operation.map(|(operation, _)| Content::of(operation));
+            content.map(|content| ran_plain.entry(content).or_default().insert(entry.index));
+        }
         if let Some((operation, outcome)) = operation {
             sessions.applied(entry.index, operation, outcome)?;
             replies.applied(entry.index, operation, outcome);
@@ -255,7 +298,6 @@ impl Judge {
     }
 
     fn count(&mut self, outcome: &OwnedOutcome) {
-        use raft_core::session::operation::Refusal;
         let name = match outcome {
             OwnedOutcome::Opened { again: false, .. } => "opened",
             OwnedOutcome::Opened { .. } => "opened again",
@@ -307,18 +349,6 @@ impl Judge {
         self.table.compare(life.node, raft.last_applied(), digest)
     }
 
-    /// A client sends a request.
-    pub(crate) fn sent(&mut self, client: usize, request: &Request<'_>) {
-        match &request.body {
-            RequestBody::Operate { operation, .. } => self.replies.sent(client, request.id, operation),
-            RequestBody::Query { consistency: Consistency::Lease, .. } if !self.leases_hold => {}
-            RequestBody::Query { consistency: Consistency::Linearizable | Consistency::Lease, .. } => {
-                self.reads.sent(client, request.id, self.completeness.last().index);
-            }
-            _ => {}
-        }
-    }
-
     /// A node takes a request from its network, while `committed` is the last entry that any node has known to be committed.
     pub(crate) fn taken(&mut self, client: usize, request: RequestId, committed: Index) {
         self.reads.taken(client, request, committed);
@@ -329,125 +359,24 @@ impl Judge {
         self.completeness.last().index
     }
 
-    /// A stranger asks something of a session whose secret it does not know.
-    pub(crate) fn guessed(&mut self, request: RequestId) {
-        self.replies.guessed(request);
-    }
-
-    /// A node that has applied all entries up to `applied` answers a client.
-    pub(crate) fn answers(
-        &mut self,
-        client: usize,
-        node: NodeId,
-        applied: Index,
-        response: &Response<'_>,
-    ) -> Result<(), Violation> {
-        match &response.body {
-            ResponseBody::Outcome(outcome) => {
-                let outcome = OwnedOutcome::from(*outcome);
-                self.check("a reply rests on the log");
-                self.replies.told(client, response.id, node, applied, &outcome)
-            }
-            ResponseBody::NotExecuted { reason: NotExecuted::Refused(ProposeError::WrongSecret), .. } => {
-                self.replies.told_of_wrong_secret(client, response.id, node)
-            }
-            ResponseBody::Answer(_) => {
-                if self.reads.shown(client, response.id, node, applied)? {
-                    self.check("a read is fresh");
-                }
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// A node ended since it was told that it is no member any more.
     pub(crate) fn expelled(&self, node: NodeId, tampered: bool, member: bool) -> Result<(), Violation> {
         if tampered || !member { Ok(()) } else { Err(Violation::WronglyExpelled { node }) }
     }
 
-    /// A client has begun an operation; their numbers follow each other.
-    pub(crate) fn began(&mut self, number: OperationNumber, client: usize, operation: Operation, stale: bool) {
-        assert_eq!(number, self.cases.len(), "operations are numbered one after the other");
-        self.moment += 1;
-        let record = Record { client, operation, began: self.moment, ended: None };
-        self.cases.push(Case { record, stale, key: None, refused: false });
-    }
-
-    /// The operation became a command of a session.
-    pub(crate) fn numbered(&mut self, number: OperationNumber, nonce: Nonce, sequence: Sequence) {
-        if let Some(case) = self.cases.get_mut(number) {
-            case.key = Some((nonce, sequence));
-        }
-    }
-
-    /// An operation has come to its end.
-    pub(crate) fn ended(&mut self, number: OperationNumber, end: End) -> Result<(), Violation> {
-        self.moment += 1;
-        let Some(case) = self.cases.get_mut(number) else { return Ok(()) };
-        match end {
-            End::Done { answer } => {
-                self.done += 1;
-                *self.checked.entry("an answer is that of the one execution").or_default() += 1;
-                case.record.ended = Some((self.moment, answer.clone()));
-                match case.key {
-                    Some((nonce, sequence)) => self.sessions.heard(nonce, sequence, answer.as_ref()),
-                    None => Ok(()),
-                }
-            }
-            End::NotExecuted if self.repeats => Ok(()),
-            End::NotExecuted => {
-                case.refused = true;
-                case.key.map_or(Ok(()), |(nonce, sequence)| self.sessions.refused(nonce, sequence))
-            }
-            End::Unknown => {
-                let command = matches!(case.record.operation.kind, Kind::Command(_));
-                self.in_doubt += usize::from(command && case.key.is_none());
-                Ok(())
-            }
-        }
-    }
-
-    /// Of how many commands nobody knows whether they ran, not even the log: they had no session.
-    pub(crate) fn in_doubt(&self) -> usize {
-        self.in_doubt
-    }
-
-    /// A client has got an answer to a command.
-    pub(crate) fn heard(
-        &mut self,
-        nonce: Nonce,
-        sequence: Sequence,
-        answer: Option<&Vec<u8>>,
-    ) -> Result<(), Violation> {
-        self.sessions.heard(nonce, sequence, answer)
-    }
-
-    /// The run is over: what clients saw is checked as a whole.
-    pub(crate) fn finish<W: Workload>(&mut self, workload: &W) -> Result<(), Violation> {
-        let records: Vec<Record> =
-            self.cases.iter().filter(|case| self.may_have_happened(case)).map(|case| case.record.clone()).collect();
-        *self.checked.entry("an operation of a linearizable history").or_default() += records.len() as u64;
-        let undecided = histories::check(workload, &records)?;
-        *self.checked.entry("a history that is too entangled to decide").or_default() += undecided;
-        Ok(())
-    }
-
-    /// Whether an operation is part of the history. One whose outcome its client never learned is so only if the log
-    /// shows that it ran: that the log is the same everywhere was checked before.
-    fn may_have_happened(&self, case: &Case) -> bool {
-        let query = matches!(case.record.operation.kind, Kind::Query(_));
-        match (case.stale || case.refused, &case.record.ended, case.key) {
-            (true, ..) => false,
-            (false, Some(_), _) => true,
-            (false, None, Some((nonce, sequence))) => self.sessions.ran_at(nonce, sequence).is_some(),
-            (false, None, None) => !query,
-        }
-    }
-
     /// The last session that was opened with this secret.
     pub(crate) fn opened_by(&self, nonce: Nonce) -> Option<SessionId> {
         self.sessions.opened_by(nonce)
+    }
+
+    /// By whose nonce a session was opened, if it ever was.
+    pub(crate) fn opener_of(&self, session: SessionId) -> Option<Nonce> {
+        self.sessions.opener(session)
+    }
+
+    /// The last index of any entry that any node has appended.
+    pub(crate) fn last_appended(&self) -> Index {
+        self.last_appended
     }
 
     /// The session that was opened last, or so many before it.

@@ -23,6 +23,7 @@ mod world;
 pub mod campaign;
 pub mod check;
 pub mod coverage;
+pub mod history;
 pub mod judge;
 pub mod options;
 pub mod random;

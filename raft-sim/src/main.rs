@@ -1,16 +1,19 @@
 //! The simulator's command line.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use raft_sim::campaign::{self, Plan, Summary};
+use raft_sim::history;
 use raft_sim::options::Options;
 use raft_sim::registers::RegisterLoad;
 use raft_sim::run::{self, Outcome};
 use raft_sim::shrink::shrink;
+use raft_sim::workload::Workload;
 
 /// Marks are expected of campaigns that have so many worlds: fewer may miss what is rare.
 const SEEDS_FOR_ALL_MARKS: u64 = 2_000;
@@ -28,6 +31,10 @@ struct Arguments {
     /// Replays the world of one seed, with all that happens in it.
     #[arg(long, conflicts_with_all = ["seeds", "minutes"])]
     seed: Option<u64>,
+    /// Writes what clients saw in that world for other checkers, a file for each key: for Knossos if the name ends in `.edn`,
+    /// for Porcupine if it ends in `.log`.
+    #[arg(long, requires = "seed", value_name = "FILE")]
+    history: Option<PathBuf>,
     /// Runs worlds for so long, instead of a number of them.
     #[arg(long, conflicts_with = "seeds")]
     minutes: Option<u64>,
@@ -53,20 +60,31 @@ fn main() -> ExitCode {
     // A panic in a world is a verdict, and told as such.
     std::panic::set_hook(Box::new(|_| {}));
     match arguments.seed {
-        Some(seed) => replay(seed, arguments.nodes),
+        Some(seed) => replay(seed, &arguments),
         None if arguments.hashes => hashes(&arguments),
         None => campaign(&arguments),
     }
 }
 
-fn replay(seed: u64, nodes: Option<u64>) -> ExitCode {
+fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
     let mut options = Options::draw(seed);
-    options.nodes = nodes.unwrap_or(options.nodes);
-    let outcome = run::run_with(seed, options, RegisterLoad::default(), true);
+    options.nodes = arguments.nodes.unwrap_or(options.nodes);
+    let workload = RegisterLoad::default();
+    let first_value = workload.first_value();
+    let outcome = run::run_with(seed, options, workload, true);
     println!("{}", outcome.options);
     outcome.lines.iter().for_each(|line| println!("{line}"));
     println!("seed {seed}: {} simulated ms, {} operations", outcome.millis, outcome.operations);
     println!("trace hash {:016x}", outcome.hash);
+    if let Some(path) = &arguments.history {
+        match history::export(path, first_value, &outcome.history) {
+            Ok(written) => written.iter().for_each(|path| println!("history written to {}", path.display())),
+            Err(error) => {
+                println!("{}: {error}", path.display());
+                return ExitCode::FAILURE;
+            }
+        }
+    }
     match outcome.violation {
         None => ExitCode::SUCCESS,
         Some(violation) => {
@@ -136,16 +154,19 @@ fn rate(millis: u64, elapsed: Duration) -> String {
 }
 
 fn report(summary: &Summary, plan: &Plan, elapsed: Duration) {
-    let Summary { seeds, millis, operations, coverage, failures } = summary;
+    let Summary { seeds, millis, operations, checked, coverage, failures } = summary;
     println!("{coverage}");
     println!(
-        "{seeds} worlds, {} simulated s in {:.1} s: {} on {} threads, {} on each; {operations} operations, {} failures",
+        "{seeds} worlds, {} simulated s in {:.1} s: {} on {} threads, {} on each; {operations} operations, {} failures\n\
+         {} histories of clients checked, {} undecided",
         millis / 1_000,
         elapsed.as_secs_f64(),
         rate(*millis, elapsed),
         plan.threads,
         rate(*millis / plan.threads as u64, elapsed),
         failures.len(),
+        checked.decided + checked.undecided,
+        checked.undecided,
     );
 }
 

@@ -19,6 +19,7 @@ use raft_storage_file::simulated::Disk;
 use raft_storage_file::{FileStorage, Identity, OpenError, Options as StorageOptions, StorageError, SuspectTail};
 use thiserror::Error;
 
+use crate::check::refusals::{Scene, Standing};
 use crate::endpoint::{Post, SharedPost, SimNetwork, SimPeers};
 use crate::network::Place;
 use crate::random::Random;
@@ -150,6 +151,12 @@ pub(crate) struct Node<M> {
     pub(crate) met: Vec<Met>,
     /// Its own settings.
     pub(crate) raft: Config,
+    /// What it was before the last turn of its loop, and after it.
+    pub(crate) standings: (Standing, Standing),
+    /// To whom it began to hand over in that turn.
+    pub(crate) handed_to: Vec<NodeId>,
+    /// Whether it was asked to stop in this life.
+    pub(crate) stopping: bool,
     /// What configuration it is told to join with, if it is not of the first members.
     pub(crate) joins: Option<Configuration>,
 }
@@ -189,6 +196,9 @@ impl<M: StateMachine> Node<M> {
             configurations: Vec::new(),
             met: Vec::new(),
             raft: Config::default(),
+            standings: Default::default(),
+            handed_to: Vec::new(),
+            stopping: false,
             id,
             identity,
             joins,
@@ -272,9 +282,24 @@ impl<M: StateMachine> Node<M> {
         let (process, handle) =
             EventLoop::new(options, storage, network, peers, machine, clock).map_err(CannotStart::Node)?;
         self.state = State::Up(Box::new(process));
+        self.stopping = false;
+        self.standings = Default::default();
         self.handle = Some(handle);
         self.busy_until = now;
         Ok(())
+    }
+
+    /// The last turn of its loop, as the judge sees it.
+    pub(crate) fn scene(&self) -> Scene<'_> {
+        Scene {
+            node: self.id,
+            before: self.standings.0,
+            after: self.standings.1,
+            handed_to: &self.handed_to,
+            disk_failed: self.may_stop,
+            stopping: self.stopping,
+            config: &self.raft,
+        }
     }
 
     /// Takes note of the configuration that holds here.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use raft_core::machine::{Answer, Damaged, Position, Sink, Source, StateMachine};
 
+use crate::history::{Call, End};
 use crate::random::Random;
 use crate::workload::{Kind, Operation, Workload};
 
@@ -108,7 +109,7 @@ impl Workload for RegisterLoad {
         0
     }
 
-    fn apply(&self, model: &mut u64, operation: &Operation) -> Vec<u8> {
+    fn apply(&self, model: &mut u64, _: Position, operation: &Operation) -> Vec<u8> {
         let before = *model;
         if let Kind::Command(bytes) = &operation.kind
             && let Some((what, _, expected, new)) = parse(bytes)
@@ -117,6 +118,35 @@ impl Workload for RegisterLoad {
             *model = new;
         }
         before.to_le_bytes().to_vec()
+    }
+
+    fn describe(&self, operation: &Operation) -> String {
+        let key = operation.key;
+        match parse(operation.bytes()) {
+            Some((SET, _, _, new)) => format!("set register {key} to {new}"),
+            Some((_, _, expected, new)) => format!("set register {key} to {new} if it holds {expected}"),
+            None => format!("read register {key}"),
+        }
+    }
+
+    fn call(&self, operation: &Operation, answer: Option<&[u8]>) -> (Call, End) {
+        let before = answer.and_then(|answer| Some(u64::from_le_bytes(answer.try_into().ok()?)));
+        match parse(operation.bytes()) {
+            Some((SET, _, _, new)) => (Call::Write(new), End::Ok(None)),
+            Some((_, _, expected, new)) => {
+                let end = match before {
+                    Some(before) if before == expected => End::Ok(None),
+                    Some(_) => End::Fail,
+                    None => End::Unknown,
+                };
+                (Call::CompareAndSet(expected, new), end)
+            }
+            None => (Call::Read, before.map_or(End::Unknown, |before| End::Ok(Some(before)))),
+        }
+    }
+
+    fn first_value(&self) -> Option<u64> {
+        Some(0)
     }
 }
 
@@ -133,12 +163,12 @@ mod tests {
         for index in 1..2_000 {
             let operation = load.next(&mut random);
             let model = models.entry(operation.key).or_insert_with(|| load.model(operation.key));
-            let expected = load.apply(model, &operation);
+            let position = Position { index: Index(index), time: ClusterTime(0) };
+            let expected = load.apply(model, position, &operation);
             match &operation.kind {
                 Kind::Command(command) => {
                     let mut buffer = [0; 64];
                     let mut answer = Answer::new(&mut buffer);
-                    let position = Position { index: Index(index), time: ClusterTime(0) };
                     machine.apply(position, command, &mut answer);
                     assert_eq!(answer.finish(), Some(&expected[..]));
                 }

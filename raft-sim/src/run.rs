@@ -4,7 +4,9 @@ use std::panic::{self, AssertUnwindSafe};
 
 use raft_core::session::limits::SessionLimits;
 
+use crate::check::histories::Checked;
 use crate::coverage::Coverage;
+use crate::history;
 use crate::options::Options;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -28,10 +30,14 @@ pub struct Outcome {
     pub millis: u64,
     /// How many operations clients began.
     pub operations: u64,
+    /// How many histories of clients were checked.
+    pub checked: Checked,
     /// What really happened.
     pub coverage: Coverage,
     /// The same for the same seed, in every build.
     pub hash: u64,
+    /// What clients saw, if the run was watched.
+    pub history: Vec<history::Operation>,
     /// What happened, line by line, if the run was watched.
     pub lines: Vec<String>,
 }
@@ -122,6 +128,8 @@ fn live<W: Workload>(
         violation: verdict.err(),
         millis: world.now / MILLI,
         operations: world.begun as u64,
+        checked: world.checked,
+        history: if watched { world.history() } else { Vec::new() },
         hash: world.trace.hash(),
         lines: world.trace.lines().map(str::to_owned).collect(),
         coverage: world.coverage,

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::thread;
 
 use crate::campaign::{self, Plan};
+use crate::check::histories::Checked;
 use crate::run;
 use crate::shrink::shrink;
 use crate::workload::Workload;
@@ -44,6 +45,8 @@ pub fn check<W: Workload>(workload: impl Fn(u64) -> W + Sync) {
         threads: thread::available_parallelism().map_or(1, NonZeroUsize::get),
     };
     let summary = campaign::run(&plan, &workload, |_, _| {});
+    let Checked { decided, undecided } = summary.checked;
+    println!("{} worlds, {} histories of clients checked, {undecided} undecided", summary.seeds, decided + undecided);
     let Some(failed) = summary.failures.into_iter().next() else { return };
     let seed = failed.seed;
     let violation = failed.violation.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! What can be wrong: a kind for each promise that is not kept.
 
-use raft_core::types::{EntryId, Index, NodeId, Sequence, SessionId, Term};
+use raft_core::types::{ClusterTime, EntryId, Index, NodeId, Sequence, SessionId, Term};
 use thiserror::Error;
 
 /// What is not as it must be.
@@ -48,13 +48,31 @@ pub enum Violation {
     AgainstTheRules { index: Index, outcome: String },
     #[error("exactly once: the sessions of node {node} are not what the log up to entry {index} makes them")]
     TablesDiffer { node: NodeId, index: Index },
+    #[error("exactly once: node {node} told what no entry of that operation came to: {outcome}")]
+    NotFromTheLog { node: NodeId, outcome: String },
+    #[error("exactly once: the command without a session at entry {index} ran once more than it was asked for")]
+    RanUnasked { index: Index },
+    #[error("exactly once: node {node} answered two requests with the one execution at entry {index}")]
+    AnsweredTwo { node: NodeId, index: Index },
     #[error(
-        "exactly once: node {node} told of command {sequence} of session {session} what no entry came to: {outcome}"
+        "not executed: by what node {node} did or said, {entries} entries were made and {refused} copies refused of {arrived}"
     )]
-    NotFromTheLog { node: NodeId, session: SessionId, sequence: Sequence, outcome: String },
-    #[error("exactly once: node {node} called the secret of session {session} wrong, and it is the right one")]
+    RefusedAndAppended { node: NodeId, arrived: u64, refused: u64, entries: u64 },
+    #[error("not executed: node {node} said of {said} entries that they were overtaken, and {lost} were")]
+    NotOvertaken { node: NodeId, said: u64, lost: u64 },
+    #[error("not executed: node {node} gave a reason that is not true: {reason}")]
+    UntrueReason { node: NodeId, reason: String },
+    #[error("operators: node {node} said {said}, and {but}")]
+    UntrueToOperator { node: NodeId, said: String, but: &'static str },
+    #[error("a full table: the open at entry {index} was promised room at {due:?}; at {time:?} there is room: {room}")]
+    NotFull { index: Index, due: ClusterTime, time: ClusterTime, room: bool },
+    #[error("secrets: node {leader} proposed {entry:?} for session {session}, and nobody with its secret asked for it")]
+    ProposedWithoutSecret { leader: NodeId, session: SessionId, entry: EntryId },
+    #[error("commitment: node {node} knows {other:?} to be committed, where {one:?} is")]
+    CommittedOtherwise { node: NodeId, one: EntryId, other: EntryId },
+    #[error("secrets: node {node} called the secret of session {session} wrong, and it is not")]
     RightSecretRefused { node: NodeId, session: SessionId },
-    #[error("exactly once: node {node} did for somebody without the session's secret: {outcome}")]
+    #[error("secrets: node {node} did for somebody without the session's secret: {outcome}")]
     WrongSecretLetIn { node: NodeId, outcome: String },
     #[error("leases: {sessions} sessions that nobody used any more are still there")]
     OutlivedTheirLeases { sessions: usize },

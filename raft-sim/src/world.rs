@@ -8,14 +8,16 @@ mod judged;
 mod machines;
 mod nodes;
 mod operators;
+mod strangers;
 mod turns;
 
 use raft_core::client::protocol::Consistency;
 use raft_core::configuration::{Configuration, Member};
 use raft_core::transport::ClientId;
-use raft_core::types::{ClusterId, Incarnation, NodeId};
+use raft_core::types::{ClusterId, Incarnation, Index, NodeId};
 use raft_storage_file::Identity;
 
+use crate::check::histories::Checked;
 use crate::client::Client;
 use crate::coverage::Coverage;
 use crate::endpoint::Packet;
@@ -43,14 +45,15 @@ pub(crate) enum Mail {
     Message(Packet),
     /// And whether it must not arrive twice.
     Request(Vec<u8>, bool),
-    Response(Vec<u8>),
+    /// And the last entry that was applied where it was given.
+    Response(Vec<u8>, Index),
 }
 
 impl Parcel for Mail {
     fn bytes(&mut self) -> &mut Vec<u8> {
         match self {
             Mail::Message(packet) => &mut packet.frame,
-            Mail::Request(frame, _) | Mail::Response(frame) => frame,
+            Mail::Request(frame, _) | Mail::Response(frame, _) => frame,
         }
     }
 
@@ -123,6 +126,8 @@ pub(crate) struct World<W: Workload> {
     open: bool,
     /// How many operations were begun.
     pub(crate) begun: usize,
+    /// How many histories were checked in the end.
+    pub(crate) checked: Checked,
 }
 
 impl<W: Workload> World<W> {
@@ -158,6 +163,7 @@ impl<W: Workload> World<W> {
             faulty: true,
             open: true,
             begun: 0,
+            checked: Checked::default(),
             random,
             options,
         };
@@ -243,7 +249,9 @@ impl<W: Workload> World<W> {
                     }
                 }
             },
-            (Place::Node(id), Place::Client(client), Mail::Response(frame)) => self.answer(client, id, &frame)?,
+            (Place::Node(id), Place::Client(client), Mail::Response(frame, applied)) => {
+                self.answer(client, id, &frame, applied)?;
+            }
             _ => {}
         }
         Ok(())
@@ -264,7 +272,8 @@ impl<W: Workload> World<W> {
         match (from, mail) {
             (_, Mail::Message(packet)) => node.post.borrow_mut().take_packet(packet, seen),
             (Place::Client(client), Mail::Request(frame, _)) => {
-                node.post.borrow_mut().take_request(ClientId(client as u64), frame, seen);
+                node.post.borrow_mut().take_request(ClientId(client as u64), frame.clone(), seen);
+                self.overhear(place, client, &frame);
             }
             _ => return,
         }

@@ -22,6 +22,12 @@ impl Elections {
         if leader == node { Ok(()) } else { Err(Violation::TwoLeaders { term, one: leader, other: node }) }
     }
 
+    /// Who was elected in a term.
+    #[must_use]
+    pub fn leader(&self, term: Term) -> Option<NodeId> {
+        self.leaders.get(&term).copied()
+    }
+
     /// In how many terms there was a leader.
     #[must_use]
     pub fn terms(&self) -> usize {

@@ -11,19 +11,31 @@
 //! | cluster time | `times` |
 //! | exactly once, by what happened | `sessions` |
 //! | exactly once, by the rules; tables equal at every index | `table` |
+//! | one committed entry at each index | `committed` |
 //! | replies rest on the log | `replies` |
+//! | "not executed" is true of each copy | `copies` |
+//! | the reasons of refusals are true | `refusals` |
+//! | what operators are told is what happened | `orders` |
+//! | nobody uses a session without its secret | `secrets` |
+//! | there is room in the table when it was promised | `rooms` |
 //! | linearizability | `histories` |
 //! | read freshness | `reads` |
 //! | memory bounds | `memory` |
 
+pub mod committed;
 pub mod completeness;
+pub mod copies;
 pub mod durability;
 pub mod elections;
 pub mod histories;
 pub mod logs;
 pub mod memory;
+pub mod orders;
 pub mod reads;
+pub mod refusals;
 pub mod replies;
+pub mod rooms;
+pub mod secrets;
 pub mod sessions;
 pub mod states;
 pub mod table;

@@ -146,6 +146,12 @@ impl Sessions {
         self.secrets.iter().rev().find(|(_, secret)| **secret == nonce.0).map(|(session, _)| *session)
     }
 
+    /// By whose nonce a session was opened, if it ever was.
+    #[must_use]
+    pub fn opener(&self, session: SessionId) -> Option<Nonce> {
+        self.secrets.get(&session).map(|nonce| Nonce(*nonce))
+    }
+
     /// The session that was opened last, or so many before it.
     #[must_use]
     pub fn opened_last(&self, before: u64) -> Option<SessionId> {

@@ -42,8 +42,8 @@ pub struct Table {
     time: ClusterTime,
     stamp: ClusterTime,
     sessions: BTreeMap<SessionId, Session>,
-    /// The digest after each entry; that of an empty log stands at 0.
-    digests: Vec<u32>,
+    /// The digest and the time after each entry; those of an empty log stand at 0.
+    after: Vec<(u32, ClusterTime)>,
 }
 
 /// What an operation must come to.
@@ -62,8 +62,8 @@ impl Table {
     #[must_use]
     pub fn new(limits: SessionLimits) -> Table {
         let (time, stamp) = (ClusterTime(0), ClusterTime(0));
-        let mut table = Table { limits, time, stamp, sessions: BTreeMap::new(), digests: Vec::new() };
-        table.digests.push(table.digest());
+        let mut table = Table { limits, time, stamp, sessions: BTreeMap::new(), after: Vec::new() };
+        table.after.push((table.digest(), time));
         table
     }
 
@@ -77,12 +77,12 @@ impl Table {
         stamp: ClusterTime,
         operation: Option<(&Operation<'_>, &OwnedOutcome)>,
     ) -> Result<(), Violation> {
-        assert_eq!(index.0, self.digests.len() as u64, "entries are applied one after the other");
+        assert_eq!(index.0, self.after.len() as u64, "entries are applied one after the other");
         self.advance(stamp);
         if let Some((operation, outcome)) = operation {
             self.operation(index, operation, outcome)?;
         }
-        self.digests.push(self.digest());
+        self.after.push((self.digest(), self.time));
         Ok(())
     }
 
@@ -91,11 +91,33 @@ impl Table {
     /// # Errors
     /// The rules say otherwise: it was changed by something else than applied entries, or differs from other replicas.
     pub fn compare(&self, node: NodeId, index: Index, digest: u32) -> Result<(), Violation> {
-        let expected = usize::try_from(index.0).ok().and_then(|index| self.digests.get(index));
-        match expected {
-            Some(expected) if *expected != digest => Err(Violation::TablesDiffer { node, index }),
+        match self.after(index) {
+            Some((expected, _)) if *expected != digest => Err(Violation::TablesDiffer { node, index }),
             _ => Ok(()),
         }
+    }
+
+    fn after(&self, index: Index) -> Option<&(u32, ClusterTime)> {
+        usize::try_from(index.0).ok().and_then(|index| self.after.get(index))
+    }
+
+    /// The time of the table after the entry at `index`, if any node has applied it.
+    #[must_use]
+    pub fn time_at(&self, index: Index) -> Option<ClusterTime> {
+        self.after(index).map(|(_, time)| *time)
+    }
+
+    /// The time of the table after the last entry.
+    #[must_use]
+    pub fn time(&self) -> ClusterTime {
+        self.time
+    }
+
+    /// Whether another session could be opened now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let idle = |idle: Millis| self.sessions.values().any(|session| session.renewed.after(idle) <= self.time);
+        (self.sessions.len() as u64) < u64::from(self.limits.sessions) || self.limits.evict_idle.is_some_and(idle)
     }
 
     /// How many sessions live after the last entry.

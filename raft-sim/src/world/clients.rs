@@ -3,8 +3,7 @@
 use std::fmt::Write;
 
 use raft_core::client::protocol::{Consistency, Request, RequestBody, RequestId};
-use raft_core::session::operation::Operation as LogOperation;
-use raft_core::types::{Instant, NodeId, Nonce, Sequence, SessionId};
+use raft_core::types::{Index, Instant, NodeId};
 use raft_core::wire::Bytes;
 
 use super::{Caller, Due, MILLI, Mail, World};
@@ -14,15 +13,20 @@ use crate::network::Place;
 use crate::violation::Violation;
 use crate::workload::{Kind, Workload};
 
-/// The number of a client that is none: an answer to it finds nobody.
-const NOBODY: usize = usize::MAX;
-/// The secret of the stranger's own session.
-const STRANGER: Nonce = Nonce(0x57a);
-/// When of so many commands without a session nobody knows whether they ran, there are no more of them: each doubles what
-/// the search for an order of the history may have to look at.
-const IN_DOUBT_MAX: usize = 10;
+/// The number of those who are not clients: an answer to it finds nobody.
+pub(super) const NOBODY: usize = usize::MAX;
 /// How often a leader is asked that has been replaced, within an election timeout.
 const DOUBTS: usize = 40;
+
+/// Who sends a request, if not a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    Onlooker,
+    Operator,
+    Stranger,
+    /// A stranger, for whom nothing may be done.
+    Guesser,
+}
 
 impl<W: Workload> World<W> {
     pub(super) fn add_client(&mut self, number: usize) {
@@ -68,9 +72,7 @@ impl<W: Workload> World<W> {
             };
             let errand = match &operation.kind {
                 Kind::Query(query) => Errand::Query(consistency, query.clone()),
-                Kind::Command(command) if plain < load.plain_percent && self.judge.in_doubt() < IN_DOUBT_MAX => {
-                    Errand::Plain(command.clone())
-                }
+                Kind::Command(command) if plain < load.plain_percent => Errand::Plain(command.clone()),
                 Kind::Command(command) => Errand::Command(command.clone()),
             };
             let begun = self.begun;
@@ -78,7 +80,11 @@ impl<W: Workload> World<W> {
                 let leases_hold = self.options.leases_hold();
                 let any = consistency == Consistency::Stale || (consistency == Consistency::Lease && !leases_hold);
                 let stale = matches!(operation.kind, Kind::Query(_)) && any;
-                self.judge.began(begun, number, operation, stale);
+                let workload = &self.workload;
+                self.trace.note(self.now, &[8, number as u64, begun as u64], |line| {
+                    write!(line, "client {number} begins operation {begun}: {}", workload.describe(&operation))
+                });
+                self.judge.began(self.now, begun, number, operation, stale);
                 self.begun += 1;
             }
         }
@@ -112,14 +118,14 @@ impl<W: Workload> World<W> {
                     self.trace.note(now, &[5, number as u64, to.get(), request.id.0], |line| {
                         write!(line, "client {number}>{to} {request:?}")
                     });
-                    self.judge.sent(number, &request);
+                    self.judge.sent(number, &request, false);
                 }
                 self.send(0, Place::Client(number), Place::Node(to.get()), Mail::Request(frame, once));
                 Ok(())
             }
             Told::Numbered { operation, nonce, sequence } => {
                 self.trace.note(now, &[3, number as u64, operation as u64, sequence.0], |line| {
-                    write!(line, "client {number} begins operation {operation}, its command {sequence}")
+                    write!(line, "client {number}, operation {operation} is its command {sequence}")
                 });
                 self.judge.numbered(operation, nonce, sequence);
                 Ok(())
@@ -134,19 +140,25 @@ impl<W: Workload> World<W> {
                 self.trace.note(now, &[4, number as u64, operation as u64], |line| {
                     write!(line, "client {number}, operation {operation}: {end:?}")
                 });
-                self.judge.ended(operation, end)
+                self.judge.ended(now, operation, end)
             }
             Told::Heard { nonce, sequence, answer } => self.judge.heard(nonce, sequence, answer.as_ref()),
         }
     }
 
     /// A node's answer has arrived at a client.
-    pub(super) fn answer(&mut self, number: usize, from: u64, frame: &[u8]) -> Result<(), Violation> {
+    pub(super) fn answer(
+        &mut self,
+        number: usize,
+        from: u64,
+        frame: &[u8],
+        applied: Index,
+    ) -> Result<(), Violation> {
         let now = self.client_clock();
         // What was damaged on the way ends the connection.
         let (Some(response), Some(from)) = (response_in(frame), NodeId::new(from)) else { return Ok(()) };
         let Some(caller) = self.clients.get_mut(number) else { return Ok(()) };
-        caller.client.respond(now, from, &response);
+        caller.client.respond(now, from, &response, applied);
         self.client_acts(number)
     }
 
@@ -194,42 +206,6 @@ impl<W: Workload> World<W> {
         self.coverage.count("client silence", if for_millis > ttl { "beyond its lease" } else { "within its lease" });
     }
 
-    /// A stranger opens more sessions than there is room for.
-    pub(super) fn storm(&mut self) {
-        let opens = self.random.between(1, 20);
-        self.trace.say(self.now, &format!("a stranger opens {opens} sessions"));
-        self.coverage.count("stranger", "storm of opens");
-        for _ in 0..opens {
-            let nonce = Nonce(u128::from(self.random.bits()));
-            self.stranger_asks(None, LogOperation::Open { nonce, fifo: false });
-        }
-    }
-
-    /// A stranger sends numbers that no client of ours would: to sessions of others, whose secrets it does not know, or
-    /// to one of its own.
-    pub(super) fn hostile(&mut self) {
-        self.coverage.count("stranger", "hostile numbers");
-        let own = self.judge.opened_by(STRANGER).filter(|_| self.random.chance(500_000));
-        let (session, secret) = match own {
-            Some(session) => (session, Some(STRANGER)),
-            None if self.random.chance(200_000) => (SessionId(self.some_session()), None),
-            None => (SessionId(self.some_session()), Some(Nonce(u128::from(self.random.bits())))),
-        };
-        let (sequence, acknowledge) = (self.some_number(), self.some_number());
-        // Registers answer it, and are left as they are.
-        let command = Bytes(b"no command");
-        let operation = match self.random.below(6) {
-            0 => LogOperation::Open { nonce: STRANGER, fifo: self.random.chance(500_000) },
-            1 => LogOperation::Close { session },
-            2 => LogOperation::KeepAlive { session, acknowledge },
-            _ => LogOperation::Command { session, sequence, acknowledge, command },
-        };
-        let request = self.stranger_asks(secret, operation);
-        if own.is_none() && operation.session().is_some() {
-            self.judge.guessed(request);
-        }
-    }
-
     /// Somebody reads from any node.
     pub(super) fn look_on(&mut self) {
         self.coverage.count("onlooker", "reads from any node");
@@ -266,33 +242,15 @@ impl<W: Workload> World<W> {
         let id = RequestId(self.random.bits());
         let body = RequestBody::Query { consistency, query: Bytes(&query) };
         let request = Request { id, forward: false, body };
-        self.judge.sent(NOBODY, &request);
-        self.send_for_nobody(to, &request);
+        self.send_for_nobody(to, &request, Sender::Onlooker);
     }
 
-    /// A number that may be a session's, and often is.
-    fn some_session(&mut self) -> u64 {
-        let known = if self.random.chance(700_000) { self.judge.opened_last(self.random.below(6)) } else { None };
-        known.map_or_else(|| self.random.bits(), |session| session.0)
-    }
-
-    fn some_number(&mut self) -> Sequence {
-        Sequence(match self.random.below(4) {
-            0 => u64::MAX,
-            1..=2 => self.random.below(60),
-            _ => self.random.bits(),
-        })
-    }
-
-    fn stranger_asks(&mut self, secret: Option<Nonce>, operation: LogOperation<'_>) -> RequestId {
-        let (to, id) = (1 + self.random.below(self.ids), RequestId(self.random.bits()));
-        let forward = self.random.chance(500_000);
-        self.send_for_nobody(to, &Request { id, forward, body: RequestBody::Operate { secret, operation } });
-        id
-    }
-
-    fn send_for_nobody(&mut self, to: u64, request: &Request<'_>) {
-        let frame = request_frame(request);
-        self.send(0, Place::Client(NOBODY), Place::Node(to), Mail::Request(frame, false));
+    /// Sends a request of somebody who is not a client.
+    pub(super) fn send_for_nobody(&mut self, to: u64, request: &Request<'_>, sender: Sender) {
+        self.judge.sent(NOBODY, request, sender == Sender::Guesser);
+        self.trace.note(self.now, &[7, to, request.id.0], |line| write!(line, "{sender:?}>{to} {request:?}"));
+        // Nobody gives an order twice; a query may arrive as often as it likes.
+        let mail = Mail::Request(request_frame(request), sender == Sender::Operator);
+        self.send(0, Place::Client(NOBODY), Place::Node(to), mail);
     }
 }

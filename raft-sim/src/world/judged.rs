@@ -1,14 +1,21 @@
 //! What nodes do, brought before the judge.
 
-use raft_core::client::protocol::RoleName;
+use raft_core::client::protocol::{Response, RoleName};
+use raft_core::configuration::Configuration;
+use raft_core::machine::StateMachine;
 use raft_core::raft::event::Event;
 use raft_core::storage::Storage;
 use raft_core::types::{EntryId, Index};
+use raft_node::NodeReplica;
 
 use super::World;
 use super::heal::is_full;
+use crate::check::refusals::Standing;
+use crate::endpoint::SimNetwork;
+use crate::history;
 use crate::judge::Life;
 use crate::node::Hearing;
+use crate::watched::WatchedStorage;
 use crate::violation::Violation;
 use crate::workload::Workload;
 
@@ -24,10 +31,13 @@ impl<W: Workload> World<W> {
         // What it was told while it started belongs to what it holds now.
         self.nodes_mut(place).changes.borrow_mut().clear();
         let Some(process) = self.nodes.get(place).and_then(crate::node::Node::process) else { return Ok(()) };
+        let standing = standing(process.replica());
         let storage = process.replica().raft().storage();
         let restored = storage.snapshot().map_or(Index::ZERO, |snapshot| snapshot.through.index);
         let restored = restored.min(process.replica().raft().last_applied());
-        self.judge.started(life, storage, restored)
+        self.judge.started(life, storage, restored)?;
+        self.nodes_mut(place).standings = (standing, standing);
+        Ok(())
     }
 
     /// A node's loop was turned.
@@ -42,8 +52,13 @@ impl<W: Workload> World<W> {
         }
         self.coverage.add(("packet", "", "found damaged"), post.found_damaged);
         drop(post);
-        node.post.borrow_mut().found_damaged = 0;
+        let mut post = node.post.borrow_mut();
+        post.found_damaged = 0;
+        let before = node.standings.1;
+        core::mem::take(&mut post.forwardings).into_iter().for_each(|forwarding| self.judge.passed_on(forwarding));
+        drop(post);
         let Some(process) = node.process() else { return Ok(()) };
+        let after = standing(process.replica());
         let raft = process.replica().raft();
         for change in &changes {
             self.judge.log_changed(life, change)?;
@@ -72,19 +87,45 @@ impl<W: Workload> World<W> {
         let commit = raft.commit();
         if let Some(term) = raft.storage().term(commit) {
             let committed = EntryId::new(term, commit);
-            self.judge.committed(committed);
+            self.judge.committed(life, committed)?;
             if raft.role() == RoleName::Leader {
                 self.judge.leader_commits(life, raft.term(), committed)?;
             }
         }
         let sessions = process.replica().sessions();
         let table = (sessions.digest(), sessions.bytes());
-        self.judge.turned(life, raft, &node.raft, table)
+        self.judge.turned(life, raft, &node.raft, table)?;
+        let node = self.nodes_mut(place);
+        node.standings = (before, after);
+        let begun = |event: &Event| if let Event::TransferBegan { to, .. } = event { Some(*to) } else { None };
+        node.handed_to = hearing.events.iter().filter_map(begun).collect();
+        Ok(())
+    }
+
+    /// A node answers somebody.
+    pub(super) fn judge_answer(
+        &mut self,
+        place: usize,
+        client: usize,
+        applied: Index,
+        response: &Response<'_>,
+    ) -> Result<(), Violation> {
+        let life = self.life(place);
+        let node = self.nodes.get(place).expect("nodes are never taken away from the list");
+        let mut known: Vec<&Configuration> = node.configurations.iter().map(|(_, known)| known).collect();
+        known.extend(node.process().map(|process| process.replica().configuration()));
+        self.judge.answers(client, life, (&node.scene(), applied), &known, response)
     }
 
     /// The verdict on what clients saw.
     pub(crate) fn verdict(&mut self) -> Result<(), Violation> {
-        self.judge.finish(&self.workload)
+        self.checked = self.judge.finish(&self.workload)?;
+        Ok(())
+    }
+
+    /// What clients saw, for other checkers.
+    pub(crate) fn history(&self) -> Vec<history::Operation> {
+        self.judge.history(&self.workload)
     }
 
     /// Puts what was counted elsewhere to the marks.
@@ -106,5 +147,24 @@ impl<W: Workload> World<W> {
         self.coverage.add(("packet", "", "replayed"), counts.replayed);
         self.coverage.add(("packet", "", "slow"), counts.slow);
         self.coverage.add(("packet", "", "damaged"), counts.damaged);
+    }
+}
+
+/// What a node is now.
+fn standing<M: StateMachine>(replica: &NodeReplica<WatchedStorage, SimNetwork, M>) -> Standing {
+    let raft = replica.raft();
+    let leads = raft.role() == RoleName::Leader;
+    Standing {
+        role: raft.role(),
+        term: raft.term(),
+        leader: raft.leader(),
+        commit: raft.commit(),
+        applied: raft.last_applied(),
+        last: raft.storage().last().index,
+        snapshot: raft.storage().snapshot().map_or(Index::ZERO, |snapshot| snapshot.through.index),
+        term_start: raft.term_start(),
+        transfer: if leads { raft.status().transfer } else { None },
+        configuration: raft.configuration_entry().index,
+        joint: replica.configuration().is_joint(),
     }
 }

@@ -60,7 +60,9 @@ impl<W: Workload> World<W> {
     pub(super) fn stop_one(&mut self) {
         let Some(place) = self.pick_up() else { return };
         self.meets(place, "stop", UNTIL_A_START);
-        self.nodes_mut(place).hand(raft_node::Handle::stop);
+        let node = self.nodes_mut(place);
+        node.stopping = true;
+        node.hand(raft_node::Handle::stop);
         self.wake(place);
     }
 

@@ -1,10 +1,13 @@
 //! What operators do: members, leadership, snapshots.
 
+use raft_core::client::protocol::{Request, RequestBody, RequestId, encode_changes};
 use raft_core::configuration::change::MemberChange;
-use raft_core::configuration::{Configuration, Member, Suffrage};
+use raft_core::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Member, Suffrage};
 use raft_core::types::{Incarnation, NodeId};
+use raft_core::wire::Bytes;
 use raft_storage_file::Identity;
 
+use super::clients::Sender;
 use super::{CLUSTER, World};
 use crate::workload::Workload;
 
@@ -33,8 +36,9 @@ impl<W: Workload> World<W> {
         let force = self.random.chance(100_000);
         self.coverage.count("members", "asked for a change");
         self.trace.say(self.now, &format!("asks for {changes:?}, forced: {force}"));
-        self.nodes_mut(place).hand(move |handle| drop(handle.change_members(changes, force)));
-        self.wake(place);
+        let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+        let changes = encode_changes(&changes, &mut buffer).expect("three changes are short enough");
+        self.order(place, RequestBody::Change { changes: Bytes(changes), force });
     }
 
     /// A change that makes sense, or hardly any.
@@ -90,14 +94,23 @@ impl<W: Workload> World<W> {
         let to = if self.random.chance(500_000) { NodeId::new(1 + self.random.below(self.ids)) } else { None };
         self.coverage.count("leadership", "asked to be handed over");
         self.trace.say(self.now, &format!("leadership is to be handed over to {to:?}"));
-        self.nodes_mut(place).hand(move |handle| drop(handle.transfer(to)));
-        self.wake(place);
+        self.order(place, RequestBody::Transfer { to });
     }
 
     pub(super) fn make_snapshot(&mut self) {
         let Some(place) = self.pick_up() else { return };
         self.coverage.count("snapshot", "asked for");
-        self.nodes_mut(place).hand(|handle| drop(handle.snapshot()));
-        self.wake(place);
+        self.order(place, RequestBody::Snapshot);
+    }
+
+    /// Asks a node, or now and then another one, to do that. What it answers is looked at when the answer leaves.
+    fn order(&mut self, place: usize, body: RequestBody<'_>) {
+        let to = if self.random.chance(100_000) {
+            1 + self.random.below(self.ids)
+        } else {
+            self.nodes_mut(place).id.get()
+        };
+        let (id, forward) = (RequestId(self.random.bits()), self.random.chance(500_000));
+        self.send_for_nobody(to, &Request { id, forward, body }, Sender::Operator);
     }
 }

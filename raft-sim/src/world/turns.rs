@@ -158,9 +158,12 @@ impl<W: Workload> World<W> {
     /// What a read must show is known when the node takes it, at the latest.
     fn judge_taken(&mut self, place: usize, committed_before: Index) {
         let committed = self.judge.committed_last();
-        let taken = core::mem::take(&mut self.nodes_mut(place).post.borrow_mut().taken);
+        let node = self.nodes_mut(place);
+        let before = node.standings.0;
+        let taken = core::mem::take(&mut node.post.borrow_mut().taken);
         for taken in taken {
             if let Ok(client) = usize::try_from(taken.client.0) {
+                self.judge.took(client, taken.id, before);
                 self.judge.taken(client, taken.id, if taken.present { committed } else { committed_before });
             }
         }
@@ -197,12 +200,12 @@ impl<W: Workload> World<W> {
                         self.trace.note(self.now, &[6, id.get(), client as u64, response.id.0], |line| {
                             write!(line, "{id}>client {client} {response:?}")
                         });
-                        self.judge.answers(client, id, applied, &response)?;
+                        self.judge_answer(place, client, applied, &response)?;
                         if let ResponseBody::Outcome(Outcome::Refused(Refusal::TableFull { .. })) = response.body {
                             self.refused_for_room_at = Some(self.now);
                         }
                     }
-                    self.send(after, Place::Node(id.get()), Place::Client(client), Mail::Response(frame));
+                    self.send(after, Place::Node(id.get()), Place::Client(client), Mail::Response(frame, applied));
                 }
             }
         }

@@ -17,6 +17,7 @@ mod disks;
 mod faults;
 mod full;
 mod full_restarted;
+mod history;
 mod lost;
 mod namespaces;
 mod nodes;

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use kv::command::{Command, Condition, Query, encode};
 use raft_client::{BlockingClient, Completion, Consistency, Engine, Options};
 use raft_core::wire::Bytes;
+use raft_sim::history::{Call, End};
 
 use crate::cluster::value_in;
+use crate::history::Recorder;
 
 /// The key that is written and read.
 const KEY: &str = "fresh";
@@ -35,6 +37,7 @@ pub(crate) struct Reads {
 #[derive(Debug)]
 pub(crate) struct Readers {
     stop: Arc<AtomicBool>,
+    recorder: Arc<Recorder>,
     writer: JoinHandle<()>,
     readers: Vec<JoinHandle<Reads>>,
 }
@@ -42,15 +45,18 @@ pub(crate) struct Readers {
 impl Readers {
     pub(crate) fn start(endpoints: &[String]) -> Readers {
         let (stop, floor) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let recorder = Arc::new(Recorder::new(KEY));
         let writer = {
-            let (stop, floor, options) = (stop.clone(), floor.clone(), Options::new(endpoints.to_vec()));
-            thread::spawn(move || write(&options, &stop, &floor))
+            let (stop, floor, recorder) = (stop.clone(), floor.clone(), recorder.clone());
+            let options = Options::new(endpoints.to_vec());
+            thread::spawn(move || write(&options, &stop, &floor, &recorder))
         };
         let reader = |endpoint: &String| {
-            let (stop, floor, endpoint) = (stop.clone(), floor.clone(), endpoint.clone());
-            thread::spawn(move || read(&endpoint, &stop, &floor))
+            let (stop, floor, recorder) = (stop.clone(), floor.clone(), recorder.clone());
+            let endpoint = endpoint.clone();
+            thread::spawn(move || read(&endpoint, &stop, &floor, &recorder))
         };
-        Readers { readers: endpoints.iter().map(reader).collect(), writer, stop }
+        Readers { readers: endpoints.iter().map(reader).collect(), writer, stop, recorder }
     }
 
     pub(crate) fn finish(self) -> Reads {
@@ -61,11 +67,12 @@ impl Readers {
             let Reads { fresh, stale, failed } = reader.join().unwrap();
             (all.fresh, all.stale, all.failed) = (all.fresh + fresh, all.stale + stale, all.failed + failed);
         }
+        self.recorder.export_if_asked();
         all
     }
 }
 
-fn write(options: &Options, stop: &AtomicBool, floor: &AtomicU64) {
+fn write(options: &Options, stop: &AtomicBool, floor: &AtomicU64, recorder: &Recorder) {
     let mut client = BlockingClient::new(options).unwrap();
     client.set_timeout(Some(WRITE_MAX));
     for number in 1_u64.. {
@@ -76,7 +83,10 @@ fn write(options: &Options, stop: &AtomicBool, floor: &AtomicU64) {
         let command = Command::Put { key: KEY, value: Bytes(value.as_bytes()), condition: Condition::Always };
         // One client, one command after the other under a session: the values go up in the order of the log, also
         // after one without an answer.
-        if client.execute(&encode(&command)).is_ok() {
+        let recorded = recorder.begin(Call::Write(number));
+        let done = client.execute(&encode(&command)).is_ok();
+        recorder.end(recorded, if done { End::Ok(None) } else { End::Unknown });
+        if done {
             floor.store(number, Ordering::SeqCst);
         }
         thread::sleep(PAUSE);
@@ -84,13 +94,17 @@ fn write(options: &Options, stop: &AtomicBool, floor: &AtomicU64) {
 }
 
 /// Reads at one node, in turn as a client that goes where it is sent, and as one for which the node asks the leader.
-fn read(endpoint: &str, stop: &AtomicBool, floor: &AtomicU64) -> Reads {
+fn read(endpoint: &str, stop: &AtomicBool, floor: &AtomicU64, recorder: &Recorder) -> Reads {
     let mut reads = Reads::default();
     let mut forward = false;
     while !stop.load(Ordering::Relaxed) {
         forward = !forward;
         let wanted = floor.load(Ordering::SeqCst);
-        match ask(endpoint, forward, KEY, READ_MAX) {
+        let recorded = recorder.begin(Call::Read);
+        let answer = ask(endpoint, forward, KEY, READ_MAX);
+        let number = |value: &String| value.parse().unwrap();
+        recorder.end(recorded, answer.as_ref().map_or(End::Unknown, |value| End::Ok(value.as_ref().map(number))));
+        match answer {
             Some(value) if value.as_deref().unwrap_or("0").parse::<u64>().unwrap() >= wanted => reads.fresh += 1,
             Some(value) => {
                 println!("STALE: {endpoint} read {value:?} when {wanted} had been acknowledged");

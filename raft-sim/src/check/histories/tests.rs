@@ -1,5 +1,6 @@
 use super::*;
 use crate::random::Random;
+use raft_core::types::{ClusterTime, Index};
 use stateright::semantics::register::{Register, RegisterOp, RegisterRet};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 
@@ -22,7 +23,7 @@ impl Workload for OneRegister {
         0
     }
 
-    fn apply(&self, model: &mut u8, operation: &Operation) -> Vec<u8> {
+    fn apply(&self, model: &mut u8, _: Position, operation: &Operation) -> Vec<u8> {
         match &operation.kind {
             crate::workload::Kind::Command(value) => {
                 *model = value[0];
@@ -33,40 +34,64 @@ impl Workload for OneRegister {
     }
 }
 
-fn write(client: usize, value: u8, began: u64, ended: Option<u64>) -> Record {
-    let operation = Operation::command(0, vec![value]);
-    Record { client, operation, began, ended: ended.map(|at| (at, Some(Vec::new()))) }
+fn at(index: u64) -> Option<Position> {
+    Some(Position { index: Index(index), time: ClusterTime(0) })
 }
 
-fn read(client: usize, value: u8, began: u64, ended: u64) -> Record {
+fn write(client: usize, value: u8, began: u64, ended: Option<u64>, index: u64) -> Record {
+    let operation = Operation::command(0, vec![value]);
+    Record { client, operation, began, ended: ended.map(|at| (at, Some(Vec::new()))), position: at(index) }
+}
+
+fn read(client: usize, value: u8, began: u64, ended: u64, index: u64) -> Record {
     let operation = Operation::query(0, Vec::new());
-    Record { client, operation, began, ended: Some((ended, Some(vec![value]))) }
+    Record { client, operation, began, ended: Some((ended, Some(vec![value]))), position: at(index) }
+}
+
+fn decided(history: &[Record]) -> bool {
+    check(&OneRegister, history) == Ok(Checked { decided: 1, undecided: 0 })
 }
 
 #[test]
 fn a_read_that_goes_back_is_found_and_told() {
-    let history = [write(0, 1, 1, Some(2)), read(1, 1, 3, 4), read(1, 0, 5, 6)];
+    let history = [write(0, 1, 1, Some(2), 1), read(1, 1, 3, 4, 1), read(1, 0, 5, 6, 0)];
     let violation = check(&OneRegister, &history).unwrap_err().to_string();
-    assert!(violation.contains("then not: client 1, from 5"), "{violation}");
-    assert_eq!(check(&OneRegister, &history[..2]), Ok(0));
+    assert!(violation.contains("that one: at entry 0, client 1, from 5"), "{violation}");
+    assert!(violation.contains("it had ended before that one began"), "{violation}");
+    assert!(decided(&history[..2]));
 }
 
 #[test]
-fn what_has_no_end_may_take_effect_late_or_never() {
-    let late = [write(0, 1, 1, None), read(1, 0, 2, 3), read(1, 1, 4, 5)];
-    assert_eq!(check(&OneRegister, &late), Ok(0));
-    let never = [write(0, 1, 1, None), read(1, 0, 2, 3), read(1, 0, 4, 5)];
-    assert_eq!(check(&OneRegister, &never), Ok(0));
-    let twice = [write(0, 1, 1, None), write(1, 2, 2, Some(3)), read(1, 1, 4, 5), read(1, 2, 6, 7)];
+fn an_answer_that_the_model_does_not_give_is_found_and_told() {
+    let history = [write(0, 1, 1, Some(2), 1), read(1, 3, 3, 4, 1)];
+    let violation = check(&OneRegister, &history).unwrap_err().to_string();
+    assert!(violation.contains("then not: at entry 1, client 1, from 3: "), "{violation}");
+    assert!(violation.contains("the answer is to be [1]"), "{violation}");
+}
+
+#[test]
+fn what_has_no_end_took_effect_where_the_log_says_or_never() {
+    let late = [write(0, 1, 1, None, 2), read(1, 0, 2, 3, 1), read(1, 1, 4, 5, 2)];
+    assert!(decided(&late));
+    let never = [Record { position: None, ..write(0, 1, 1, None, 0) }, read(1, 0, 2, 3, 1), read(1, 0, 4, 5, 2)];
+    assert!(decided(&never));
+    let twice = [write(0, 1, 1, None, 3), write(1, 2, 2, Some(3), 4), read(1, 1, 4, 5, 3), read(1, 2, 6, 7, 4)];
     assert!(check(&OneRegister, &twice).is_err());
 }
 
 #[test]
 fn an_answer_that_was_too_long_to_keep_fits_anything() {
-    let mut history = [write(0, 1, 1, Some(2)), read(1, 9, 3, 4)];
+    let mut history = [write(0, 1, 1, Some(2), 1), read(1, 9, 3, 4, 1)];
     assert!(check(&OneRegister, &history).is_err());
     history[1].ended = Some((4, None));
-    assert_eq!(check(&OneRegister, &history), Ok(0));
+    assert!(decided(&history));
+}
+
+#[test]
+fn a_history_with_an_operation_of_unknown_place_is_not_called_right() {
+    let mut history = [write(0, 1, 1, Some(2), 1), read(1, 1, 3, 4, 1)];
+    history[1].position = None;
+    assert_eq!(check(&OneRegister, &history), Ok(Checked { decided: 0, undecided: 1 }));
 }
 
 /// What another checker, written by others, says of a history.
@@ -95,11 +120,11 @@ fn other_says(history: &[Record]) -> bool {
     tester.is_consistent()
 }
 
-/// A history of a register that now and then answers something else than it holds.
+/// A history of a register that now and then answers something else than it holds, or what it held before.
 fn random_history(random: &mut Random) -> Vec<Record> {
-    let (mut now, mut value) = (0, 0_u8);
+    let (mut now, mut index, mut value) = (0, 0, 0_u8);
     let mut under_way: BTreeMap<usize, (Record, bool)> = BTreeMap::new();
-    let mut history = Vec::new();
+    let mut history: Vec<Record> = Vec::new();
     for _ in 0..random.between(4, 26) {
         now += 1;
         let client = usize::try_from(random.below(4)).unwrap();
@@ -108,12 +133,17 @@ fn random_history(random: &mut Random) -> Vec<Record> {
                 0 => Operation::query(0, Vec::new()),
                 _ => Operation::command(0, vec![u8::try_from(random.below(4)).unwrap()]),
             };
-            under_way.insert(client, (Record { client, operation, began: now, ended: None }, false));
+            under_way.insert(client, (Record { client, operation, began: now, ended: None, position: None }, false));
             continue;
         };
         if !done {
-            let answer = OneRegister.apply(&mut value, &record.operation);
+            index += u64::from(!is_query(&record));
+            record.position = at(index);
+            let answer = OneRegister.apply(&mut value, record.position.unwrap(), &record.operation);
             let answer = if random.chance(30_000) && !answer.is_empty() { vec![3] } else { answer };
+            if is_query(&record) && random.chance(50_000) {
+                record.position = at(index.saturating_sub(1));
+            }
             // The answer is made now and arrives later.
             record.ended = Some((0, Some(answer)));
             under_way.insert(client, (record, true));
@@ -130,24 +160,17 @@ fn random_history(random: &mut Random) -> Vec<Record> {
 }
 
 #[test]
-fn it_says_what_an_independent_checker_says() {
+fn what_it_passes_an_independent_checker_passes_too() {
     let mut random = Random::new(7);
     let (mut right, mut wrong) = (0, 0);
     for _ in 0..3_000 {
         let history = random_history(&mut random);
-        let ours = check(&OneRegister, &history).is_ok();
-        assert_eq!(ours, other_says(&history), "{history:#?}");
-        if ours { right += 1 } else { wrong += 1 }
+        if check(&OneRegister, &history).is_ok() {
+            assert!(other_says(&history), "{history:#?}");
+            right += 1;
+        } else {
+            wrong += 1;
+        }
     }
     assert!(right > 500 && wrong > 100, "{right} right, {wrong} wrong");
-}
-
-#[test]
-fn an_entangled_history_is_given_up_and_not_called_right() {
-    let mut history: Vec<Record> = (1..=24).map(|value| write(0, value, u64::from(value), None)).collect();
-    history.push(read(1, 200, 30, 31));
-    let records: Vec<&Record> = history.iter().collect();
-    assert_eq!(Search::new(&OneRegister, 0, &records).run(1_000), Ok(false));
-    let few: Vec<&Record> = history.iter().skip(18).collect();
-    assert!(Search::new(&OneRegister, 0, &few).run(1_000_000).is_err());
 }
