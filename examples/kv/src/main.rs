@@ -5,6 +5,7 @@ mod bench;
 mod cli;
 mod client;
 mod demo;
+mod descriptors;
 mod exit;
 mod http;
 mod interrupt;

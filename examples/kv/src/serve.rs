@@ -22,6 +22,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::cli::{Peer, ServeArgs};
+use crate::descriptors::{Shares, TooFew};
+
 use crate::exit::Exit;
 use crate::http;
 use crate::machine::Store;
@@ -52,6 +54,8 @@ pub(crate) enum ServeError {
     Start(String),
     #[error("the node has stopped: {0}")]
     Stopped(String),
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     #[error("the system fails this program: {0}")]
     System(#[from] io::Error),
 }
@@ -80,9 +84,9 @@ fn exit_with_stdin() {
 }
 
 fn serve(args: &ServeArgs) -> Result<(), ServeError> {
-    let (node, copies) = launch(args)?;
+    let (node, serving) = launch(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(supervise(args, node, copies))
+    runtime.block_on(supervise(args, node, serving))
 }
 
 /// The configuration that the arguments describe.
@@ -190,8 +194,15 @@ fn cluster_of(peers: &[Peer]) -> u128 {
     lines.concat().bytes().fold(offset, |hash: u128, byte| (hash ^ u128::from(byte)).wrapping_mul(prime))
 }
 
+/// What serving HTTP beside a node needs.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    copies: CopyAlarm,
+    connections_max: usize,
+}
+
 /// Starts the node that the arguments describe.
-pub(crate) fn launch(args: &ServeArgs) -> Result<(KvNode, CopyAlarm), ServeError> {
+pub(crate) fn launch(args: &ServeArgs) -> Result<(KvNode, Serving), ServeError> {
     let id = args.id.0;
     let Beginning { storage, create, join, digest, peers } = match &args.join {
         Some(member) => joining(args, member)?,
@@ -200,11 +211,15 @@ pub(crate) fn launch(args: &ServeArgs) -> Result<(KvNode, CopyAlarm), ServeError
     let Identity { cluster, incarnation, .. } = storage.identity();
     let identity = handshake::Identity { cluster, node: id, incarnation, configuration: digest };
     let seed = getrandom::u64().map_err(|_| io::Error::other("it gives no random numbers"))?;
+    let options = TcpOptions::new(args.listen, identity, peers);
+    let shares = Shares::claim(&options)?;
     let (network, peers) = TcpNetwork::bind(TcpOptions {
         seed,
         // Who does not know this node as a member yet can still answer it.
         advertise: advertised(args),
-        ..TcpOptions::new(args.listen, identity, peers)
+        clients_max: shares.clients,
+        handshakes_max: shares.handshakes,
+        ..options
     })?;
     let copies = peers.copy_alarm();
     let raft = Config {
@@ -218,11 +233,11 @@ pub(crate) fn launch(args: &ServeArgs) -> Result<(KvNode, CopyAlarm), ServeError
     let node = start(options, storage, network, peers, Store::default(), SystemClock::new())
         .map_err(|error| ServeError::Start(with_causes(&error)))?;
     tracing::info!(node = id.get(), listen = %args.listen, "serving");
-    Ok((node, copies))
+    Ok((node, Serving { copies, connections_max: shares.http }))
 }
 
 /// Serves HTTP beside the node, until a signal comes or the node fails.
-async fn supervise(args: &ServeArgs, node: KvNode, copies: CopyAlarm) -> Result<(), ServeError> {
+async fn supervise(args: &ServeArgs, node: KvNode, serving: Serving) -> Result<(), ServeError> {
     let handle = node.handle();
     let (ended, mut end) = oneshot::channel();
     std::thread::spawn(move || {
@@ -230,7 +245,7 @@ async fn supervise(args: &ServeArgs, node: KvNode, copies: CopyAlarm) -> Result<
         // Nobody listens only if the process is ending already.
         drop(ended.send(result));
     });
-    let server = serve_http(args, &handle, copies).await?;
+    let server = serve_http(args, &handle, serving).await?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let result = tokio::select! {
         result = &mut end => result,
@@ -243,12 +258,14 @@ async fn supervise(args: &ServeArgs, node: KvNode, copies: CopyAlarm) -> Result<
     result.unwrap_or_else(|_| Err(ServeError::Stopped("its thread is gone".to_owned())))
 }
 
-async fn serve_http(args: &ServeArgs, handle: &Handle, copies: CopyAlarm) -> Result<Option<http::Server>, ServeError> {
+async fn serve_http(args: &ServeArgs, handle: &Handle, serving: Serving) -> Result<Option<http::Server>, ServeError> {
     let Some(address) = args.http else { return Ok(None) };
     match TcpListener::bind(address).await {
         Ok(listener) => {
             tracing::info!(http = %address, "serving HTTP");
-            Ok(Some(http::Server::start(listener, handle.clone(), args.listen.to_string(), copies)))
+            let (handle, listen, copies) = (handle.clone(), args.listen.to_string(), serving.copies);
+            let app = http::App { handle, listen, copies, patience: http::CHANGE_TIMEOUT };
+            Ok(Some(http::Server::start(listener, serving.connections_max, app)))
         }
         Err(source) => {
             handle.stop();

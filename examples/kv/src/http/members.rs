@@ -14,18 +14,25 @@ use raft_core::configuration::{Member, Suffrage};
 use raft_core::types::NodeId;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
-use crate::http::App;
 use crate::http::problem::Problem;
+use crate::http::{App, OPERATIONS_MAX};
 use crate::json::members_json;
+
+/// Each call has a thread and some descriptors.
+static OPERATIONS: Semaphore = Semaphore::const_new(OPERATIONS_MAX);
 
 /// Does `ask` on a thread of its own, since it blocks, over the native protocol from this node on.
 async fn operate<T: Send + 'static>(
     app: &App,
     ask: impl FnOnce(&OperatorClient) -> Result<T, OperatorError> + Send + 'static,
 ) -> Result<T, Problem> {
+    let busy = |_| Problem::overloaded("not executed: too many calls of operators are under way");
+    let call = tokio::time::timeout(app.patience, OPERATIONS.acquire()).await.map_err(busy)?;
     let client = OperatorClient::new(vec![app.listen.clone()], app.patience);
     let done = tokio::task::spawn_blocking(move || ask(&client)).await;
+    drop(call);
     done.map_err(|_| Problem::unreadable())?.map_err(Problem::from)
 }
 

@@ -1,5 +1,6 @@
 //! HTTP, for those who do not speak the native protocol: every node takes every request.
 
+mod connections;
 mod headers;
 mod keys;
 mod members;
@@ -23,9 +24,11 @@ use raft_node::Handle;
 use raft_transport_tcp::rivals::CopyAlarm;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use crate::http::connections::{Connections, count};
 use crate::http::problem::Problem;
 
 /// How long the head of a request may take to arrive.
@@ -33,9 +36,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a whole request may take, its answer included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a change of the members may take.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(25);
-/// The connections that are served at once; others wait to be accepted.
-const CONNECTIONS_MAX: usize = 1024;
+pub(crate) const CHANGE_TIMEOUT: Duration = Duration::from_secs(25);
+/// After a connection could not be accepted, when that is tried again, and how often it is logged at most.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// The most calls of operators at once. Each has a client of its own.
+pub(crate) const OPERATIONS_MAX: usize = 8;
 /// The bytes that the heads of requests may have.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 
@@ -59,11 +65,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Begins to serve connections of `listener`.
-    pub(crate) fn start(listener: TcpListener, handle: Handle, listen: String, copies: CopyAlarm) -> Server {
-        let router = router(Arc::new(App { handle, listen, copies, patience: CHANGE_TIMEOUT }));
+    /// Begins to serve connections of `listener`, so many at once.
+    pub(crate) fn start(listener: TcpListener, connections_max: usize, app: App) -> Server {
         let (stop, stopped) = watch::channel(false);
-        let accepting = tokio::spawn(accept(listener, router, stopped));
+        let accepting = tokio::spawn(accept(listener, connections_max, router(Arc::new(app)), stopped));
         Server { stop, accepting }
     }
 
@@ -100,10 +105,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept(listener: TcpListener, connections_max: usize, router: Router, mut stopped: watch::Receiver<bool>) {
+    let connections = Connections::new(connections_max);
+    let mut logged: Option<Instant> = None;
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stopped.changed() => return,
@@ -112,16 +117,27 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
             Ok((stream, _)) => {
                 // Answers are small and go out at once; a socket that cannot do so is only slower.
                 let _ = stream.set_nodelay(true);
-                let (router, stopped) = (router.clone(), stopped.clone());
+                let place = tokio::select! {
+                    place = connections.place() => place,
+                    _ = stopped.changed() => return,
+                };
+                let router = router.clone().layer(axum::middleware::from_fn_with_state(place.counted(), count));
+                let stopped = stopped.clone();
                 tokio::spawn(async move {
-                    serve(stream, router, stopped).await;
-                    drop(place);
+                    tokio::select! {
+                        () = serve(stream, router, stopped) => {}
+                        () = place.closed() => {}
+                    }
                 });
             }
             Err(error) => {
-                // Out of descriptors, say: those who wait are taken when there are some again.
-                tracing::warn!(%error, "could not accept an HTTP connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                // Out of descriptors, say: an idle connection gives one up, and those who wait are taken a little later.
+                if logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_INTERVAL) {
+                    logged = Some(Instant::now());
+                    tracing::warn!(%error, "could not accept an HTTP connection; it is tried again");
+                }
+                connections.shed();
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -156,6 +172,7 @@ async fn limit_time(
     request: axum::extract::Request,
     next: axum::middleware::Next,
 ) -> Result<axum::response::Response, Problem> {
+    let reads = request.method().is_safe();
     let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
-    answered.map_err(|_| Problem::timeout())
+    answered.map_err(|_| if reads { Problem::too_slow() } else { Problem::timeout() })
 }

@@ -51,6 +51,10 @@ impl Problem {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "the resource has no such method")
     }
 
+    pub(crate) fn overloaded(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).retry_after(1)
+    }
+
     /// A header asks for what no call, or not this one, can do.
     pub(crate) fn not_supported(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::NOT_IMPLEMENTED, "not-supported", detail)
@@ -63,6 +67,11 @@ impl Problem {
     pub(crate) fn outcome_unknown() -> Problem {
         let detail = "the deadline passed after the request was proposed: it may have been executed, or not";
         Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome-unknown", detail)
+    }
+
+    /// A read took too long. It had no effect.
+    pub(crate) fn too_slow() -> Problem {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-slow", "the request took too long; try again").retry_after(1)
     }
 
     pub(crate) fn timeout() -> Problem {
@@ -93,7 +102,7 @@ impl From<Failed> for Problem {
             NotExecuted::Refused(ProposeError::TooLong { .. }) | NotExecuted::AnswerTooLong => {
                 Problem::too_large(detail)
             }
-            NotExecuted::Refused(ProposeError::Busy) => Problem::new(unavailable, "overloaded", detail).retry_after(1),
+            NotExecuted::Refused(ProposeError::Busy) => Problem::overloaded(detail),
             NotExecuted::Refused(ProposeError::NotLeader { leader: Some(_) }) => {
                 Problem::new(unavailable, "not-leader", detail).retry_after(1)
             }

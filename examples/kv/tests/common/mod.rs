@@ -84,8 +84,31 @@ impl Cluster {
     }
 
     pub(crate) fn start_node(&mut self, node: usize) {
+        let command = self.serve(node, &self.data(node));
+        self.run_node(node, command);
+    }
+
+    /// Starts a node that may open so many files.
+    pub(crate) fn start_node_limited(&mut self, node: usize, files: u32) {
+        let serve = self.serve(node, &self.data(node));
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]);
+        command.arg(serve.get_program()).args(serve.get_args()).stdin(Stdio::null());
+        self.run_node(node, command);
+    }
+
+    fn run_node(&mut self, node: usize, mut command: Command) {
         let log = File::options().create(true).append(true).open(self.log(node)).unwrap();
-        self.nodes[node - 1] = Some(self.serve(node, &self.data(node)).stderr(log).spawn().unwrap());
+        self.nodes[node - 1] = Some(command.stderr(log).spawn().unwrap());
+    }
+
+    /// The files that a node has open; `None` if it does not run.
+    pub(crate) fn open_files(&mut self, node: usize) -> Option<usize> {
+        let child = self.nodes[node - 1].as_mut()?;
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
+        Some(std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap().count())
     }
 
     fn log(&self, node: usize) -> PathBuf {
