@@ -52,6 +52,12 @@ pub trait Observer {
     /// The leader has answered a forwarded operation: appended as that entry, or not at all.
     fn forwarded(&mut self, ticket: ForwardTicket, outcome: Result<EntryId, ProposeError>);
 
+    /// The connection to that node was closed at its end. A forwarded operation that it has not answered may have been
+    /// appended there, and will hardly be answered any more.
+    fn link_closed(&mut self, peer: NodeId) {
+        let _ = peer;
+    }
+
     /// A message was ignored because no correct member sends it.
     fn ignored(&mut self, from: NodeId, error: StepError);
 
@@ -199,6 +205,7 @@ where
     pub fn poll(&mut self, clock: &impl Clock, observer: &mut impl Observer) -> Result<Instant, PollError<S::Error>> {
         let taken = self.receive(clock, observer);
         let now = clock.now();
+        self.notice_closed_links(now, observer);
         self.core.raft.tick(now).later();
         self.core.keep_time(now);
         self.follow_configuration(now)?;
@@ -236,6 +243,13 @@ where
             }
         }
         MESSAGES_PER_POLL_MAX
+    }
+
+    fn notice_closed_links(&mut self, now: Instant, observer: &mut impl Observer) {
+        while let Some(peer) = self.transport.closed_link() {
+            self.core.raft.link_down(now, peer).later();
+            observer.link_closed(peer);
+        }
     }
 
     /// Forms messages for the links that can take them.

@@ -14,6 +14,13 @@ pub trait Transport {
     /// Takes the next message that has arrived, already checked to come from the member it names.
     fn receive(&mut self) -> Option<Message<'_>>;
 
+    /// Takes the next node whose connection to this one was closed or reset at its other end, each time once: what
+    /// happens at once when its process dies. All that had arrived before has been taken by [`Transport::receive`].
+    /// Transports without connections never say so.
+    fn closed_link(&mut self) -> Option<NodeId> {
+        None
+    }
+
     /// How many bytes of entries a message to `peer` may carry, if the link can take a message
     /// now; `None` if it cannot: not connected, or enough is waiting to be sent. Never blocks
     /// and never changes because of another peer.

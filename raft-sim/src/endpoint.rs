@@ -72,6 +72,8 @@ pub(crate) struct Post {
     pub(crate) departing: Vec<Departing>,
     /// Peers whose links take nothing now.
     pub(crate) closed: BTreeSet<NodeId>,
+    /// Peers whose connections to this node have ended, which its loop has not seen.
+    pub(crate) ended: BTreeSet<NodeId>,
     /// The bytes of entries that a link takes in one message.
     pub(crate) room_bytes: usize,
     /// The members and the lives of their storages, as far as the configuration says.
@@ -100,6 +102,7 @@ impl Post {
             taken: Vec::new(),
             departing: Vec::new(),
             closed: BTreeSet::new(),
+            ended: BTreeSet::new(),
             room_bytes,
             members: Vec::new(),
             met: BTreeMap::new(),
@@ -238,6 +241,10 @@ impl Transport for SimPeers {
             self.post.borrow_mut().forwardings.push(Forwarding::new(true, *secret, operation));
         }
         Some(message)
+    }
+
+    fn closed_link(&mut self) -> Option<NodeId> {
+        self.post.borrow_mut().ended.pop_first()
     }
 
     fn room(&self, peer: NodeId) -> Option<usize> {

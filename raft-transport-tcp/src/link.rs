@@ -57,6 +57,8 @@ pub(crate) struct Link {
     pub(crate) out: Outgoing,
     backoff: Backoff,
     pub(crate) incoming: Option<Incoming>,
+    /// The connection from the node has ended, which is yet to be told.
+    pub(crate) closed: bool,
     /// The storage that the configuration names.
     named: Option<Incarnation>,
     /// The storage that the node had when it was met first in the life of this link. Another one under the same id is
@@ -124,6 +126,7 @@ impl Link {
             out: Outgoing::Waiting(now),
             backoff: Backoff::new(seed ^ node.get().rotate_left(32)),
             incoming: None,
+            closed: false,
             named: None,
             incarnation: None,
             process: ProcessId::UNTOLD,
@@ -238,7 +241,7 @@ impl Link {
             && keep_alive(&mut incoming.connection, options, now).is_err()
         {
             tracing::info!(node = self.node.get(), "lost the connection from a node");
-            self.incoming = None;
+            (self.incoming, self.closed) = (None, true);
         }
     }
 

@@ -204,7 +204,7 @@ impl TcpPeers {
                 incoming.ended = read.is_err();
                 // What came before the end is still taken.
                 if incoming.broken.get() || (read.is_err() && !incoming.unread) {
-                    link.incoming = None;
+                    (link.incoming, link.closed) = (None, true);
                 }
             }
         }
@@ -288,6 +288,12 @@ impl Transport for TcpPeers {
             }
         }
         None
+    }
+
+    fn closed_link(&mut self) -> Option<NodeId> {
+        let link = self.links.iter_mut().find(|link| link.closed)?;
+        link.closed = false;
+        Some(link.node)
     }
 
     fn room(&self, peer: NodeId) -> Option<usize> {

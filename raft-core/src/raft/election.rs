@@ -8,7 +8,7 @@ use crate::raft::event::{Event, Expulsion, StepDown};
 use crate::raft::membership::{Membership, Peer};
 use crate::raft::progress::{Progress, Uncommitted};
 use crate::raft::role::{Election, Follower, Leader, LeaseMark, Role};
-use crate::raft::{Raft, Reply, StepError};
+use crate::raft::{Raft, Ready, Reply, StepError};
 use crate::storage::{HardState, Storage};
 use crate::types::{EntryId, Index, Instant, Millis, NodeId, Term};
 
@@ -23,6 +23,38 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         }
         let election_at = self.election_timeout();
         self.role = Role::Follower(Follower { election_at, leader: None });
+    }
+
+    /// The link to `peer` was closed or reset at its other end, as it is when that process has died. What came over it
+    /// before has been given to [`Raft::step`].
+    ///
+    /// If that node leads, it is no longer taken to be heard: this node would vote for another one, and stands for
+    /// election itself after a fraction of an election timeout, unless it hears the leader before. Members that still
+    /// hear the leader refuse it in the pre-vote. A link to any other node changes nothing.
+    pub fn link_down(&mut self, now: Instant, peer: NodeId) -> Ready<'_, S, NODES> {
+        self.now = self.now.max(now);
+        let tenth = Millis((self.config.election_timeout.0 / 10).max(1));
+        let turns = u64::from(self.better_successors(peer));
+        if let Role::Follower(Follower { election_at, leader: Some(following) }) = &mut self.role
+            && following.leader == peer
+        {
+            following.link_down = true;
+            let jitter = self.random.timeout(Millis(tenth.0.div_ceil(2)));
+            let wait = Millis(tenth.0.saturating_mul(turns).saturating_add(jitter.0));
+            *election_at = self.now.after(wait).min(*election_at);
+        }
+        self.ready()
+    }
+
+    /// How many members come before this one when `leader` has died: all notice it at once, so they take turns, by
+    /// priority and then by id.
+    fn better_successors(&self, leader: NodeId) -> u8 {
+        let own = self.membership.find(self.id).map_or((0, 0), |peer| (peer.priority, u64::MAX - peer.id.get()));
+        let before = |peer: &&Peer| {
+            let order = (peer.priority, u64::MAX - peer.id.get());
+            peer.may_lead() && peer.id != leader && peer.id != self.id && order > own
+        };
+        u8::try_from(self.membership.peers().iter().filter(before).count()).unwrap_or(u8::MAX)
     }
 
     /// Whether this node may stand for election: as a voter, with entries to lead with. One that a
@@ -104,12 +136,13 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     }
 
     /// Whether this node has heard from another leader than `asker` within the shortest election
-    /// timeout, or is one itself: then it votes for nobody (dissertation, section 4.2.3).
+    /// timeout, over a link that has not been closed since, or is one itself: then it votes for nobody (dissertation, section 4.2.3).
     pub(super) fn hears_leader(&self, asker: NodeId) -> bool {
         match &self.role {
             Role::Leader(_) => true,
             Role::Follower(Follower { leader: Some(following), .. }) => {
-                following.leader != asker && self.now.since(following.heard_at) < self.config.election_timeout
+                let heard = self.now.since(following.heard_at) < self.config.election_timeout;
+                following.leader != asker && heard && !following.link_down
             }
             _ => false,
         }

@@ -103,6 +103,7 @@ impl Limits {
         let Following {
             leader,
             heard_at,
+            link_down,
             matched,
             matched_told,
             round,
@@ -114,7 +115,7 @@ impl Limits {
             read_confirmed,
             read_reached,
         } = following;
-        (leader, self.silent(*heard_at), matched, matched_told, round, round_told).hash(hasher);
+        (leader, self.silent(*heard_at), link_down, matched, matched_told, round, round_told).hash(hasher);
         (rejected, received, read_wanted, read_confirmed, read_reached).hash(hasher);
         read_asked.map(|(ticket, at)| (ticket, self.silent(at))).hash(hasher);
     }

@@ -90,7 +90,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         match &mut self.role {
             Role::Follower(Follower { election_at, leader: Some(following) }) => {
                 *election_at = now.after(self.patience);
-                following.heard_at = now;
+                (following.heard_at, following.link_down) = (now, false);
             }
             _ => {
                 let election_at = self.election_timeout();

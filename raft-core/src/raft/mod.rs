@@ -77,7 +77,7 @@ enum Reply {
 /// One replica's part in consensus, over a log `S`, in a cluster of at most `NODES` members, those
 /// that are joining and leaving included.
 ///
-/// Inputs: [`tick`](Raft::tick), [`step`](Raft::step), [`propose`](Raft::propose),
+/// Inputs: [`tick`](Raft::tick), [`step`](Raft::step), [`link_down`](Raft::link_down), [`propose`](Raft::propose),
 /// [`change_members`](Raft::change_members), [`transfer`](Raft::transfer), [`read`](Raft::read),
 /// [`saved`](Raft::saved), [`applied`](Raft::applied), [`restored`](Raft::restored). Everything
 /// else only looks. Handle each [`Ready`] in this order: save what [`Ready::to_save`] tells after

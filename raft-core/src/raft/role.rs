@@ -29,6 +29,8 @@ pub(crate) struct Follower {
 pub(crate) struct Following {
     pub(crate) leader: NodeId,
     pub(crate) heard_at: Instant,
+    /// The link to it has been closed at its end since.
+    pub(crate) link_down: bool,
     /// The log equals the leader's up to here, in the view; what of it is durable is told.
     pub(crate) matched: Index,
     /// How much of it has been told.
@@ -54,6 +56,7 @@ impl Following {
         Following {
             leader,
             heard_at: now,
+            link_down: false,
             matched: Index::ZERO,
             matched_told: Index::ZERO,
             round: Round::default(),

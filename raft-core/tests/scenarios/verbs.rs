@@ -7,7 +7,7 @@ use raft_core::storage::Storage;
 use raft_core::types::{Index, Millis};
 
 use crate::describe;
-use crate::world::{State, World};
+use crate::world::{State, World, id};
 
 impl World {
     pub(crate) fn run(&mut self, command: &str) {
@@ -80,6 +80,7 @@ impl World {
                 self.cut.insert(link);
             }),
             "heal" => self.cut.clear(),
+            "link-down" => self.link_down(rest[0]),
             "defer" => self.node(node()).raft().storage_mut().deferred = true,
             "room" => self.node(node()).raft().storage_mut().entries_max = rest[1].parse().unwrap(),
             "draft-room" => self.node(node()).raft().storage_mut().draft_bytes_max = rest[1].parse().unwrap(),
@@ -112,6 +113,18 @@ impl World {
 
     pub(crate) fn link(&mut self, link: &str) -> &mut VecDeque<Vec<u8>> {
         self.links.entry(ends(link)).or_default()
+    }
+
+    /// Of a link `from>to`, the receiver sees that the sender's end was closed.
+    fn link_down(&mut self, link: &str) {
+        let (from, to) = ends(link);
+        let this = self.node(to);
+        let now = this.now;
+        let raft = this.raft();
+        raft.link_down(now, id(from)).later();
+        let wait = raft.deadline().since(now);
+        self.say(format!("{to} looks at the clock again in {} ms", wait.0));
+        self.settle(to);
     }
 
     fn timeout(&mut self, node: u64) {

@@ -5,6 +5,7 @@ use raft_storage_file::Identity;
 
 use super::faults::UNTIL_A_START;
 use super::{Due, MILLI, World};
+use crate::network::Place;
 use crate::node::State;
 use crate::thread::NodeClock;
 use crate::workload::Workload;
@@ -32,7 +33,21 @@ impl<W: Workload> World<W> {
         let Some(place) = self.pick_up() else { return };
         self.meets(place, "kill", UNTIL_A_START);
         self.nodes_mut(place).end_process();
+        self.break_links(place);
         self.start_later(place);
+    }
+
+    /// The system closes the connections of a process that was killed, which most of the others see at once.
+    fn break_links(&mut self, place: usize) {
+        let id = self.nodes_mut(place).id;
+        for other in 0..self.nodes.len() {
+            let to = Place::Node(self.nodes_mut(other).id.get());
+            let runs = other != place && self.nodes_mut(other).process().is_some();
+            if runs && !self.links.is_cut(Place::Node(id.get()), to) && self.random.chance(900_000) {
+                self.nodes_mut(other).post.borrow_mut().ended.insert(id);
+                self.wake(other);
+            }
+        }
     }
 
     pub(super) fn blackout(&mut self) {

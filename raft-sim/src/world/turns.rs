@@ -179,7 +179,13 @@ impl<W: Workload> World<W> {
         let (now, here) = (self.now, Place::Node(self.nodes_mut(place).id.get()));
         let full = (1..=ids).filter(|id| self.links.is_full(now, here, Place::Node(*id)));
         closed.extend(full.filter_map(NodeId::new));
-        self.nodes_mut(place).post.borrow_mut().closed = closed;
+        // A connection may also end though both nodes live.
+        let ended = (self.faulty && self.random.chance(2_000)).then(|| self.random.between(1, ids));
+        let node = self.nodes_mut(place);
+        let ended = ended.and_then(NodeId::new).filter(|ended| *ended != node.id);
+        let mut post = node.post.borrow_mut();
+        post.closed = closed;
+        post.ended.extend(ended);
     }
 
     /// Sends what a node has sent. It leaves when the turn is over, for it may rest on what that turn has saved.

@@ -97,7 +97,10 @@ fn messages_pass_in_order_and_again_after_a_node_has_come_back() {
     until(&mut [&mut one, &mut two], |sides| sides[1].received.len() == 1000);
     assert_eq!(two.received, (1..=1000).collect::<Vec<u64>>());
 
+    assert_eq!(one.peers.closed_link(), None);
     drop(two);
+    until(&mut [&mut one], |sides| sides[0].peers.closed_link() == Some(id(2)));
+    assert_eq!(one.peers.closed_link(), None, "it is told once");
     until(&mut [&mut one], |sides| sides[0].peers.room(id(2)).is_none());
     let mut two = Side::new(identity(2), addresses);
     until(&mut [&mut one, &mut two], |sides| send(sides[0], 1, 2, 5));
