@@ -69,6 +69,13 @@ impl<N: Network, O: Observer> Observer for Answering<'_, N, O> {
         }
     }
 
+    fn link_closed(&mut self, peer: NodeId) {
+        self.told.link_closed(peer);
+        while let Some(origin) = self.waiting.take_unanswered(peer) {
+            fail(self.network, None, origin, Failed::Unknown);
+        }
+    }
+
     fn ignored(&mut self, from: NodeId, error: StepError) {
         self.told.ignored(from, error);
         // That there is no room is told by an event, once.

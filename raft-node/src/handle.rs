@@ -55,6 +55,7 @@ pub(crate) enum Letter {
     Operate { secret: Option<Nonce>, operation: OwnedOperation, answer: Answer<OwnedOutcome> },
     Query { consistency: Consistency, query: Vec<u8>, answer: Answer<Vec<u8>> },
     Status { answer: Answer<NodeStatus> },
+    Leader { answer: Answer<NodeId> },
     Followers { answer: Answer<Vec<PeerStatus>> },
     Members { answer: Answer<Configuration> },
     Order { order: Order, answer: Answer<OrderDone> },
@@ -90,6 +91,13 @@ impl Handle {
     /// How the node is.
     pub fn status(&self) -> Pending<NodeStatus> {
         self.send(|answer| Letter::Status { answer })
+    }
+
+    /// The leader, as soon as this node knows of one that takes requests: now, or after the next election.
+    ///
+    /// Fails with [`Failed::NotExecuted`] when there is none for as long as a request may take.
+    pub fn leader(&self) -> Pending<NodeId> {
+        self.send(|answer| Letter::Leader { answer })
     }
 
     /// How the followers are, if this node leads: how far each is, and when it was heard from.

@@ -4,7 +4,7 @@ use raft_core::client::protocol::{Consistency, NotExecuted, Request, RequestBody
 use raft_core::clock::Clock;
 use raft_core::configuration::CONFIGURATION_BYTES_MAX;
 use raft_core::machine::StateMachine;
-use raft_core::message::{ForwardTicket, ProposeError};
+use raft_core::message::ProposeError;
 use raft_core::raft::ReadState;
 use raft_core::replica::{Observer, PollError, Replica};
 use raft_core::session::memory::HeapMemory;
@@ -21,7 +21,7 @@ use crate::mailbox::Mailbox;
 use crate::operator::{Order, OrderDone, Orders};
 use crate::options::NodeOptions;
 use crate::start::Stopped;
-use crate::waiting::{Origin, Query, Waiter, Waiting};
+use crate::waiting::{Forwarded, Origin, Query, Waiter, Waiting};
 
 /// The most members of a cluster that a node can run in.
 pub(crate) const NODES_MAX: usize = raft_core::configuration::MEMBERS_MAX;
@@ -60,12 +60,14 @@ pub struct EventLoop<S, N: Network, M, C> {
     /// What was logged last.
     pub(crate) logged: (RoleName, Term, Option<NodeId>),
     pub(crate) logged_full: bool,
+    /// The leader that was known last, and its term.
+    pub(crate) led: Option<(Term, NodeId)>,
 }
 
 /// Where an operation has been put.
 enum Place {
     Entry(EntryId),
-    Forwarded(ForwardTicket),
+    Forwarded(Forwarded),
 }
 
 /// What a loop wants after a turn.
@@ -105,6 +107,7 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
         let mut next = self.replica.poll(&self.clock, &mut answering).map_err(Stopped::Replica)?;
         let now = self.clock.now();
         self.answer_reads();
+        self.notice_leader();
         self.give_up(now);
         let before = Instant(now.0.saturating_sub(self.options.request_timeout.0));
         if !self.orders.is_empty() {
@@ -160,6 +163,12 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
                 }
                 // A caller that has gone wants no answer.
                 Letter::Status { answer } => drop(answer.send(Ok(self.replica.status()))),
+                Letter::Leader { answer } => match self.refusal() {
+                    Some(reason) => {
+                        let _ = answer.send(Err(Failed::NotExecuted(reason)));
+                    }
+                    None => self.waiting.leaders.push_back((now, answer)),
+                },
                 Letter::Followers { answer } => {
                     let followers = self.replica.raft().status().followers;
                     drop(answer.send(Ok(followers.into_iter().collect())));
@@ -299,11 +308,37 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
         fail(&mut self.network, Some(self.replica.configuration()), origin, Failed::NotExecuted(reason));
     }
 
+    /// Tells of a leader that takes requests; what was forwarded to another one and may be sent again is let go, so that
+    /// it is.
+    fn notice_leader(&mut self) {
+        let raft = self.replica.raft();
+        let Some(leader) = raft.leader() else { return };
+        if self.led != Some((raft.term(), leader)) {
+            self.led = Some((raft.term(), leader));
+            while let Some(origin) = self.waiting.take_superseded(leader) {
+                fail(&mut self.network, None, origin, Failed::Unknown);
+            }
+        }
+        let raft = self.replica.raft();
+        if raft.term_start().is_none_or(|start| raft.last_applied() >= start) {
+            // A caller that has gone wants no answer.
+            for (_, answer) in self.waiting.leaders.drain(..) {
+                let _ = answer.send(Ok(leader));
+            }
+        }
+    }
+
     /// Answers those who have waited for too long.
     fn give_up(&mut self, now: Instant) {
         let before = Instant(now.0.saturating_sub(self.options.request_timeout.0));
         while let Some(origin) = self.waiting.take_overdue(before) {
             fail(&mut self.network, None, origin, Failed::Unknown);
+        }
+        while self.waiting.leaders.front().is_some_and(|(since, answer)| *since < before || answer.is_canceled()) {
+            if let Some((_, answer)) = self.waiting.leaders.pop_front() {
+                let reason = NotExecuted::Refused(ProposeError::NotLeader { leader: None });
+                let _ = answer.send(Err(Failed::NotExecuted(reason)));
+            }
         }
         while self.waiting.reads.front().is_some_and(|waiter| waiter.since < before) {
             if let Some(waiter) = self.waiting.reads.pop_front() {
@@ -358,8 +393,10 @@ fn submit<S: Storage, T: raft_core::transport::Transport, M: StateMachine>(
 ) -> Result<Place, NotExecuted> {
     match replica.propose(now, secret, operation) {
         Ok(entry) => Ok(Place::Entry(entry)),
-        Err(ProposeError::NotLeader { leader: Some(_) }) if forward => {
-            replica.forward(secret, operation).map(Place::Forwarded).map_err(NotExecuted::Refused)
+        Err(ProposeError::NotLeader { leader: Some(to) }) if forward => {
+            let ticket = replica.forward(secret, operation).map_err(NotExecuted::Refused)?;
+            let repeatable = !matches!(operation, Operation::Plain { .. });
+            Ok(Place::Forwarded(Forwarded { ticket, to, repeatable }))
         }
         Err(error) => Err(NotExecuted::Refused(error)),
     }

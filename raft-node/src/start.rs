@@ -108,6 +108,7 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
             pause_at: None,
             logged: (raft.role(), raft.term(), raft.leader()),
             logged_full: false,
+            led: None,
             replica,
             network,
             clock,

@@ -9,7 +9,7 @@ use raft_core::message::ForwardTicket;
 use raft_core::raft::ReadId;
 use raft_core::session::owned::OwnedOutcome;
 use raft_core::transport::ClientId;
-use raft_core::types::{EntryId, Index, Instant};
+use raft_core::types::{EntryId, Index, Instant, NodeId};
 
 use crate::handle::Failed;
 
@@ -35,20 +35,35 @@ pub(crate) struct Query {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// An operation that was sent to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Forwarded {
+    pub(crate) ticket: ForwardTicket,
+    /// The leader that it was sent to.
+    pub(crate) to: NodeId,
+    /// It belongs to a session: sending it again is safe.
+    pub(crate) repeatable: bool,
+}
+
+/// A caller that wants to know of a leader.
+pub(crate) type LeaderWaiter = (Instant, oneshot::Sender<Result<NodeId, Failed>>);
+
 /// All that wait. Its owner bounds how many there are by [`Waiting::len`].
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     /// Ordered by index; of two at one index, at most one is that of the entry applied there.
     proposed: VecDeque<Waiter<EntryId, OwnedOutcome>>,
     /// Ordered by ticket.
-    forwarded: VecDeque<Waiter<ForwardTicket, OwnedOutcome>>,
+    forwarded: VecDeque<Waiter<Forwarded, OwnedOutcome>>,
     /// In the order in which they were begun, and so will be confirmed.
     pub(crate) reads: VecDeque<Waiter<Query, Vec<u8>>>,
+    /// For a leader that takes requests, in the order in which they came.
+    pub(crate) leaders: VecDeque<LeaderWaiter>,
 }
 
 impl Waiting {
     pub(crate) fn len(&self) -> usize {
-        self.proposed.len() + self.forwarded.len() + self.reads.len()
+        self.proposed.len() + self.forwarded.len() + self.reads.len() + self.leaders.len()
     }
 
     pub(crate) fn proposed(&mut self, waiter: Waiter<EntryId, OwnedOutcome>) {
@@ -57,14 +72,26 @@ impl Waiting {
         self.proposed.insert(at, waiter);
     }
 
-    pub(crate) fn forwarded(&mut self, waiter: Waiter<ForwardTicket, OwnedOutcome>) {
+    pub(crate) fn forwarded(&mut self, waiter: Waiter<Forwarded, OwnedOutcome>) {
         self.forwarded.push_back(waiter);
     }
 
     /// Takes out who waits for the leader's answer to `ticket`.
-    pub(crate) fn take_forwarded(&mut self, ticket: ForwardTicket) -> Option<Waiter<ForwardTicket, OwnedOutcome>> {
-        let at = self.forwarded.iter().position(|waiter| waiter.key == ticket)?;
+    pub(crate) fn take_forwarded(&mut self, ticket: ForwardTicket) -> Option<Waiter<Forwarded, OwnedOutcome>> {
+        let at = self.forwarded.iter().position(|waiter| waiter.key.ticket == ticket)?;
         self.forwarded.remove(at)
+    }
+
+    /// Takes out one of those whose operation the node `peer` was sent and will hardly answer.
+    pub(crate) fn take_unanswered(&mut self, peer: NodeId) -> Option<Origin<OwnedOutcome>> {
+        let at = self.forwarded.iter().position(|waiter| waiter.key.to == peer)?;
+        self.forwarded.remove(at).map(|waiter| waiter.origin)
+    }
+
+    /// Takes out one whose operation was sent to another node than `leader`, who leads now, and can be sent again.
+    pub(crate) fn take_superseded(&mut self, leader: NodeId) -> Option<Origin<OwnedOutcome>> {
+        let at = self.forwarded.iter().position(|waiter| waiter.key.to != leader && waiter.key.repeatable)?;
+        self.forwarded.remove(at).map(|waiter| waiter.origin)
     }
 
     /// Takes out one of those who wait for an entry at or before `index`.
@@ -113,6 +140,25 @@ mod tests {
         }
         assert_eq!(order, [(1, 4), (2, 4)]);
         assert!(waiting.has_operations());
+    }
+
+    #[test]
+    fn what_was_forwarded_is_let_go_when_it_will_not_be_answered() {
+        let (one, two) = (NodeId::new(1).unwrap(), NodeId::new(2).unwrap());
+        let mut waiting = Waiting::default();
+        for (number, to, repeatable) in [(1, one, true), (2, one, false), (3, two, true), (4, two, false)] {
+            let key = Forwarded { ticket: ForwardTicket(number), to, repeatable };
+            let origin = Origin::Client(ClientId(0), RequestId(number));
+            waiting.forwarded(Waiter { key, since: Instant(0), origin });
+        }
+        let number = |origin| if let Origin::Client(_, RequestId(number)) = origin { number } else { 0 };
+        // Node 2 leads now: what node 1 was sent goes to it, but for what could run twice.
+        assert_eq!(waiting.take_superseded(two).map(number), Some(1));
+        assert!(waiting.take_superseded(two).is_none());
+        // The connection to node 1 has ended.
+        assert_eq!(waiting.take_unanswered(one).map(number), Some(2));
+        assert!(waiting.take_unanswered(one).is_none());
+        assert_eq!(waiting.len(), 2);
     }
 
     #[test]
