@@ -7,7 +7,7 @@
 Starts three nodes on this machine. Clients add to a counter over HTTP, each under a session of its own, at the two nodes
 that do not lead. Again and again the leader is killed by SIGKILL and started again. For each kill it measures
 
-- the outage: from the kill to the first answer to a request that was sent after it;
+- the outage: from the kill to the end of the longest silence after it, in which no client got an answer;
 - the longest wait of each client: of all requests that were under way at the kill or sent in the outage, the longest
   time from sending to the answer, counted from the kill for those that were under way;
 
@@ -137,7 +137,9 @@ def measure(cluster, arguments):
     for client in clients:
         client.join()
     leader.start()
-    back = min(answered for client in clients for sent, answered in client.requests if sent > killed or answered > killed + 0.01)
+    # The outage ends with the longest silence: answers that were under way at the kill come at once.
+    answers = [killed] + sorted(answered for client in clients for _, answered in client.requests if answered > killed)
+    back = max(zip(answers, answers[1:]), key=lambda pair: pair[1] - pair[0])[1]
     waits = []
     for client in clients:
         concerned = [(sent, answered) for sent, answered in client.requests if answered > killed and sent < back]

@@ -215,6 +215,14 @@ impl Link {
         self.out = Outgoing::Waiting(now + self.backoff.failed());
     }
 
+    /// The node has connected to this one, so it can be reached: it is dialed at once, however often that failed before.
+    pub(crate) fn is_back(&mut self, now: Instant) {
+        if let Outgoing::Waiting(at) = &mut self.out {
+            *at = now.min(*at);
+            self.backoff.succeeded();
+        }
+    }
+
     /// Handles what the poll announced, if it is for a connection of this link.
     pub(crate) fn announce(&mut self, event: &Event, own: &Own, now: Instant) {
         if let Some(incoming) = &mut self.incoming
@@ -361,4 +369,22 @@ fn keep_alive(connection: &mut Connection, options: &TcpOptions, now: Instant) -
         connection.send_keep_alive();
     }
     connection.write(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_connects_is_dialed_at_once() {
+        let now = Instant::now();
+        let node = NodeId::new(2).unwrap();
+        let mut link = Link::new(node, Standing::Member, 1, now);
+        for _ in 0..10 {
+            link.give_up(now);
+        }
+        assert!(matches!(link.out, Outgoing::Waiting(at) if at > now));
+        link.is_back(now);
+        assert!(matches!(link.out, Outgoing::Waiting(at) if at == now));
+    }
 }

@@ -186,6 +186,7 @@ impl TcpPeers {
         connection.send(FrameKind::Welcome, &Welcome::of(own.process, &own.identity));
         if connection.write(now).is_ok() {
             link.tell(address, now);
+            link.is_back(now);
             // The newest connection of a process takes the place of an older one, which is dead or
             // will be: it has dialed anew.
             link.incoming = Some(Incoming { connection, unread: true, ended: false, broken: Cell::new(false) });
