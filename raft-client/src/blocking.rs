@@ -7,7 +7,7 @@ use raft_core::client::protocol::{Consistency, NodeStatus};
 
 use crate::engine::{Engine, EngineError, Retry, SessionKey, SubmitError, Ticket};
 use crate::options::Options;
-use crate::outcome::{Answer, CommandError, Completion, QueryError, Reason};
+use crate::outcome::{Answer, CommandError, Completion, Obstacle, QueryError, Reason};
 use crate::stats::Stats;
 
 /// How long closing waits at most for the cluster to hear of it; else the session expires by itself.
@@ -81,6 +81,11 @@ impl BlockingClient {
             Completion::Status(result) => result,
             _ => Err(QueryError(Reason::Failed)),
         }
+    }
+
+    /// Why the last request got no answer, by the endpoint that it stands at: see [`Engine::obstacles`].
+    pub fn obstacles(&self) -> impl Iterator<Item = (&str, Obstacle<'_>)> {
+        self.engine.obstacles()
     }
 
     /// What was done so far.

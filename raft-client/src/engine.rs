@@ -18,7 +18,7 @@ use raft_core::types::{ClusterId, Instant};
 use thiserror::Error;
 
 use crate::options::{Options, OptionsError};
-use crate::outcome::Completion;
+use crate::outcome::{Completion, Obstacle};
 use crate::stats::Stats;
 use dispatch::millis;
 use slab::Place;
@@ -240,6 +240,12 @@ impl Engine {
     /// Why there is no connection to the endpoints to which there is none, though one was tried.
     pub fn faults(&self) -> impl Iterator<Item = (&str, &LinkFault)> {
         self.core.faults()
+    }
+
+    /// What stands in the way of the requests under way, by the endpoint that it stands at: why a node refused last, if
+    /// none has answered since, and the [faults](Engine::faults) of connections. Empty if nothing is known to.
+    pub fn obstacles(&self) -> impl Iterator<Item = (&str, Obstacle<'_>)> {
+        self.core.obstacles()
     }
 
     /// The cluster of this engine: [`Options::cluster`], or else that of the first node that was reached; `None` until

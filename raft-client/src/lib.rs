@@ -42,7 +42,7 @@ pub use engine::{
 };
 pub use operator::{Fault, OperatorClient, OperatorError};
 pub use options::{ENDPOINTS_MAX, Options, OptionsError};
-pub use outcome::{Answer, CommandError, Completion, QueryError, Reason};
+pub use outcome::{Answer, CommandError, Completion, Obstacle, QueryError, Reason};
 pub use raft_core::client::protocol::{Consistency, NodeStatus, NotExecuted, RoleName};
 pub use raft_core::client::session::SessionEnd;
 pub use raft_core::session::operation::Refusal;

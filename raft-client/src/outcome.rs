@@ -6,7 +6,7 @@ use raft_core::session::operation::Refusal;
 use raft_core::types::Index;
 use thiserror::Error;
 
-use crate::engine::SubmitError;
+use crate::engine::{LinkFault, SubmitError};
 
 /// The answer to a command that was executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,18 @@ pub enum Reason {
     /// The operating system failed the client: see [`EngineError`](crate::EngineError).
     #[error("the operating system fails this client")]
     Failed,
+}
+
+/// What stands in the way of requests at one endpoint.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Obstacle<'a> {
+    /// The node refused.
+    #[error("{0}")]
+    Refused(Reason),
+    /// There is no connection to it.
+    #[error("{0}")]
+    Link(&'a LinkFault),
 }
 
 impl From<raft_core::client::session::Reason> for Reason {

@@ -1,5 +1,6 @@
 //! The commands that ask a running cluster, over the native protocol.
 
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 
 use kv::command::{
@@ -104,7 +105,7 @@ fn write(cluster: &ClusterArgs, key: &str, value: &[u8], command: &Command<'_>) 
             let reply = answer.bytes.as_deref().and_then(decode);
             reply_outcome(reply, answer.index.0, answer.replayed)
         }
-        Err(error) => command_failed(&error),
+        Err(error) => command_failed(&client, &error),
     };
     // The session would expire anyway; not to have closed it is no failure of the command.
     client.close();
@@ -134,12 +135,29 @@ fn reply_outcome(reply: Option<Reply>, revision: u64, replayed: bool) -> Outcome
     }
 }
 
-fn command_failed(error: &CommandError) -> Outcome {
+fn command_failed(client: &BlockingClient, error: &CommandError) -> Outcome {
     let exit = match error {
         CommandError::Unknown(_) => Exit::Unknown,
         CommandError::NotExecuted(reason) => no(reason),
     };
-    Outcome::failed(exit, &error.to_string())
+    failed(client, exit, error)
+}
+
+/// What went wrong, and, if the cluster did not answer, what stood in the way last at which endpoint.
+fn failed(client: &BlockingClient, exit: Exit, error: &impl Display) -> Outcome {
+    let mut outcome = Outcome::failed(exit, &error.to_string());
+    if !matches!(exit, Exit::Unavailable | Exit::Unknown) {
+        return outcome;
+    }
+    let obstacles: Vec<_> = client.obstacles().map(|(endpoint, what)| (endpoint, what.to_string())).collect();
+    for (endpoint, what) in &obstacles {
+        outcome.text.extend_from_slice(format!("\n  {endpoint}: {what}").as_bytes());
+    }
+    if let Some(fields) = outcome.json.as_object_mut() {
+        let item = |(endpoint, what): &(&str, String)| json!({ "endpoint": endpoint, "error": what });
+        fields.insert("endpoints".into(), obstacles.iter().map(item).collect());
+    }
+    outcome
 }
 
 /// Whether the cluster refused, or could not be reached.
@@ -152,8 +170,8 @@ fn no(reason: &Reason) -> Exit {
     }
 }
 
-fn query_failed(error: &QueryError) -> Outcome {
-    Outcome::failed(no(&error.0), &error.to_string())
+fn query_failed(client: &BlockingClient, error: &QueryError) -> Outcome {
+    failed(client, no(&error.0), error)
 }
 
 fn freshness(stale: bool, lease: bool) -> Consistency {
@@ -170,7 +188,7 @@ fn get(cluster: &ClusterArgs, key: &str, consistency: Consistency) -> Outcome {
         Err(outcome) => return outcome,
     };
     match client.query(consistency, &encode(&Query::Get { key })) {
-        Err(error) => query_failed(&error),
+        Err(error) => query_failed(&client, &error),
         Ok(bytes) => match decode::<Found<'_>>(&bytes) {
             Some(Found { value: Some((value, revision)), .. }) => {
                 Outcome::done(value.0, json!({ "key": key, "value": text(value.0), "revision": revision }))
@@ -191,7 +209,7 @@ fn list(cluster: &ClusterArgs, prefix: &str) -> Outcome {
         let query = encode(&Query::List { prefix, after: &after, limit: u32::MAX });
         let bytes = match client.query(Consistency::Linearizable, &query) {
             Ok(bytes) => bytes,
-            Err(error) => return query_failed(&error),
+            Err(error) => return query_failed(&client, &error),
         };
         let Some(page) = decode::<Page<'_>>(&bytes) else {
             return Outcome::failed(Exit::Refused, "the node answered what this program does not know");
@@ -228,8 +246,10 @@ fn status(cluster: &ClusterArgs) -> Outcome {
                 items.push(status_json(endpoint, &status));
             }
             Err(error) => {
+                let obstacle = client.obstacles().find(|(at, _)| at == endpoint);
+                let error = obstacle.map_or_else(|| error.to_string(), |(_, what)| what.to_string());
                 lines.push(format!("{endpoint:<22} {error}"));
-                items.push(json!({ "endpoint": endpoint, "error": error.to_string() }));
+                items.push(json!({ "endpoint": endpoint, "error": error }));
             }
         }
     }

@@ -146,8 +146,38 @@ fn the_command_line_ends_as_it_says() {
     let status: serde_json::Value = serde_json::from_slice(&cluster.kv(&["status", "--json"]).stdout).unwrap();
     assert_eq!(status["nodes"].as_array().unwrap().len(), 3);
     drop(cluster);
-    let nobody = ["put", "k", "1", "--endpoints", "127.0.0.1:9", "--timeout", "0.5"];
-    assert_eq!(kv().args(nobody).output().unwrap().status.code(), Some(3));
+    let put = |endpoint: &str| {
+        let arguments = ["put", "k", "1", "--endpoints", endpoint, "--timeout", "0.5"];
+        let output = kv().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let refused = put("127.0.0.1:9");
+    assert!(refused.contains("127.0.0.1:9: ") && refused.contains("refused"), "{refused}");
+    let unknown = put("no.such.host.invalid:7001");
+    assert!(unknown.contains("no.such.host.invalid:7001: the address cannot be resolved"), "{unknown}");
+}
+
+#[test]
+fn the_command_line_says_which_node_stands_in_the_way_and_why() {
+    let mut cluster = Cluster::start_with(&["--sessions", "1"]);
+    let stderr = |output: std::process::Output, code: i32| {
+        assert_eq!(output.status.code(), Some(code));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let taken = agent().post(cluster.url(1, "/v1/sessions")).send("{}").unwrap();
+    assert_eq!(taken.status(), 201);
+    let full = stderr(cluster.kv(&["put", "k", "1", "--timeout", "1"]), 3);
+    assert!(full.contains("no session is free") || full.contains("table"), "{full}");
+    cluster.kill(1);
+    cluster.kill(2);
+    let alone = cluster.endpoints().split(',').nth(2).unwrap().to_owned();
+    let arguments = ["get", "k", "--timeout", "2", "--endpoints", &alone];
+    let text = stderr(kv().args(arguments).output().unwrap(), 3);
+    assert!(text.contains(&format!("{alone}: ")) && text.contains("leader"), "{text}");
+    let output = kv().args(arguments).arg("--json").output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["endpoints"][0]["endpoint"], alone.as_str(), "{json}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::engine::links::Links;
 use crate::engine::secrets::Secrets;
 use crate::engine::{EngineError, LinkFault, Retry, SessionKey, SubmitError, Ticket};
 use crate::options::Options;
-use crate::outcome::Completion;
+use crate::outcome::{Completion, Obstacle};
 use crate::stats::Stats;
 
 /// All of an [`Engine`](crate::Engine) that decides: sessions, numbering, retries, the route to the leader, timers, and when
@@ -177,6 +177,15 @@ impl<C: Connections> EngineCore<C> {
     pub fn faults(&self) -> impl Iterator<Item = (&str, &LinkFault)> {
         let endpoints = self.dispatch.endpoints().iter().enumerate();
         endpoints.filter_map(|(place, endpoint)| Some((endpoint.as_str(), self.links.fault(place)?)))
+    }
+
+    /// What stands in the way of the requests under way, by the endpoint that it stands at: why a node refused last, if
+    /// none has answered since, and the [faults](EngineCore::faults) of connections. Empty if nothing is known to.
+    pub fn obstacles(&self) -> impl Iterator<Item = (&str, Obstacle<'_>)> {
+        let refusal = self.dispatch.refusal().and_then(|(place, reason)| {
+            Some((self.dispatch.endpoints().get(place)?.as_str(), Obstacle::Refused(reason)))
+        });
+        refusal.into_iter().chain(self.faults().map(|(endpoint, fault)| (endpoint, Obstacle::Link(fault))))
     }
 
     /// The cluster of this engine: [`Options::cluster`], or else that of the first node that was reached; `None` until

@@ -12,6 +12,7 @@ use raft_core::client::route::Route;
 use raft_core::client::session::Token;
 use raft_core::configuration::Configuration;
 use raft_core::message::ProposeError;
+use raft_core::session::operation::Outcome;
 use raft_core::types::{Instant, Millis};
 
 use crate::engine::connections::Connections;
@@ -21,7 +22,7 @@ use crate::engine::slab::{Place, Slab};
 use crate::engine::timers::{Timer, Timers};
 use crate::engine::{EngineError, Retry, Ticket};
 use crate::options::{ENDPOINTS_MAX, Options, has_port};
-use crate::outcome::Completion;
+use crate::outcome::{Completion, Reason};
 use crate::stats::Stats;
 use sessions::Session;
 
@@ -57,6 +58,7 @@ pub(super) struct Dispatch {
     /// Sessions that the program closed and the cluster has not.
     closing: usize,
     pub(super) stats: Stats,
+    refusal: Option<(usize, Reason)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +134,7 @@ impl Dispatch {
             spare: Vec::new(),
             closing: 0,
             stats: Stats::default(),
+            refusal: None,
         })
     }
 
@@ -191,10 +194,27 @@ impl Dispatch {
         }
         let Some(sent) = self.sent.remove(place) else { return };
         self.steer(now, endpoint, &response.body);
+        self.note_refusal(endpoint, &response.body);
         match sent.owner {
             Owner::Session(session, token) => self.session_responded(now, session, token, &response.body),
             Owner::Request(request, attempt) => self.request_responded(now, request, attempt, &response.body),
             Owner::Members => self.learn_members(&response.body),
+        }
+    }
+
+    /// Why a node refused last, unless one has answered since.
+    pub(super) fn refusal(&self) -> Option<(usize, Reason)> {
+        self.refusal
+    }
+
+    fn note_refusal(&mut self, endpoint: usize, body: &ResponseBody<'_>) {
+        match *body {
+            ResponseBody::NotExecuted { reason, .. } => self.refusal = Some((endpoint, Reason::Node(reason))),
+            ResponseBody::Outcome(Outcome::Refused(refusal)) => {
+                self.refusal = Some((endpoint, Reason::Session(refusal)));
+            }
+            ResponseBody::Outcome(_) | ResponseBody::Answer(_) => self.refusal = None,
+            _ => {}
         }
     }
 
