@@ -150,7 +150,7 @@ fuzz_target!(|directory: Directory| {
                     | OpenError::AlreadyCreated { .. }
                     | OpenError::WrongCluster { .. }
                     | OpenError::WrongNode { .. }
-                    | OpenError::Newer { name: Name::Identity, .. }
+                    | OpenError::OtherVersion { name: Name::Identity, .. }
             );
             assert!(!by_identity || files(&disk) == before, "what is refused is left as it was: {error}");
             return;

@@ -149,7 +149,7 @@ impl World {
         self.say(term, Body::PreVoteReply { granted: true });
         self.say(term, Body::VoteReply { granted: true });
         let matched = self.replica.raft().storage().last().index;
-        self.say(term, Body::AppendReply { round: Round(1), matched, rejected: None });
+        self.say(term, Body::AppendReply { round: Round(1), matched, rejected: None, counts: true });
         assert_eq!(self.replica.raft().last_applied(), matched, "it leads, and has committed");
     }
 

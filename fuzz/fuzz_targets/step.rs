@@ -167,7 +167,7 @@ impl World {
         self.save(true);
         self.send();
         let matched = self.raft.storage().last().index;
-        self.say(before.next(), Body::AppendReply { round: Round(1), matched, rejected: None });
+        self.say(before.next(), Body::AppendReply { round: Round(1), matched, rejected: None, counts: true });
         self.apply(u64::MAX);
         assert_eq!(self.raft.last_applied(), matched, "it leads, and has committed");
     }

@@ -47,7 +47,7 @@ fn log(after_term: fn(&mut FileStorage<Disk>, u64)) -> Disk {
     let identity = Identity { cluster: ClusterId(1), node, incarnation: Incarnation(99) };
     let (mut storage, _) = FileStorage::create(disk.clone(), identity, options()).expect("the disk is well");
     for term in 1..=6u64 {
-        storage.set_hard_state(HardState { term: Term(term), vote: NodeId::new(term) });
+        storage.set_hard_state(HardState { term: Term(term), vote: NodeId::new(term), expelled: None });
         if storage.snapshot().is_none() {
             storage.truncate(Index(term));
         }

@@ -426,6 +426,7 @@ impl Sent {
                 matched: Index(matched.of(marks)),
                 rejected: rejected
                     .map(|(previous, hint)| Rejection { previous: Index(previous.of(marks)), hint: hint.of(marks) }),
+                counts: of_round % 3 != 0,
             },
             Said::ReadRequest { ticket } => Body::ReadRequest { ticket: ReadTicket(ticket.of(marks)) },
             Said::ReadReply { ticket, index } => {
@@ -445,7 +446,10 @@ impl Sent {
             Said::Campaign => Body::Campaign,
             Said::Removed { by } => Body::Expelled { reason: Expulsion::Removed { by: by.of(marks) } },
             Said::Forgot { acknowledged } => {
-                Body::Expelled { reason: Expulsion::Forgot { acknowledged: acknowledged.of(marks) } }
+                let acknowledged = acknowledged.of(marks);
+                // Of the first member with that id, or of one that was added lately.
+                let added = if acknowledged.index.0 % 2 == 0 { Index(1) } else { acknowledged.index };
+                Body::Expelled { reason: Expulsion::Forgot { acknowledged, added } }
             }
             Said::NewSnapshot { offset, length, round, .. } => part(offset.into(), length.into(), round)?,
             Said::MoreSnapshot { offset, length, round } => part(offset.into(), length.into(), round)?,
@@ -455,6 +459,7 @@ impl Sent {
                 received: received.of(marks),
                 round: round(of_round),
                 resend,
+                counts: of_round % 3 != 0,
             },
             Said::Digest { check, digest } => {
                 Body::Digest { check: check.of(marks), digest: digest.into(), by: node(1 + u64::from(digest) % NODES) }

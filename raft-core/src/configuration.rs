@@ -22,8 +22,8 @@ pub const ADDRESS_BYTES_MAX: usize = 96;
 /// The longest encoding of a configuration, in bytes.
 pub const CONFIGURATION_BYTES_MAX: usize = 64 + 64 + MEMBERS_MAX * (64 + ADDRESS_BYTES_MAX);
 
-/// The version of the configuration's encoding that this code writes.
-const VERSION: u8 = 1;
+/// The version of the configuration's encoding that this code reads and writes.
+const VERSION: u8 = 2;
 
 /// What a member takes part in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,6 +76,8 @@ pub struct Member {
     pub suffrage: Suffrage,
     /// Whether it is also a voter of the configuration being left (joint consensus, section 4.3).
     pub outgoing_voter: bool,
+    /// The index of the configuration that added it: what is said of an earlier member with this id does not touch it.
+    pub added: Index,
     /// The life of its storage that belongs to the cluster, where it is known.
     pub incarnation: Option<Incarnation>,
     /// Higher ones are preferred as leaders.
@@ -93,14 +95,15 @@ impl Member {
         Member::new(id, Suffrage::Voter, address)
     }
 
-    /// A member with no preference.
+    /// A member with no preference, of the cluster's first configuration; a change sets the index itself.
     ///
     /// # Errors
     /// [`ConfigurationError::AddressTooLong`] over [`ADDRESS_BYTES_MAX`].
     pub fn new(id: NodeId, suffrage: Suffrage, address: &str) -> Result<Member, ConfigurationError> {
         let address =
             String::try_from(address).map_err(|_| ConfigurationError::AddressTooLong { bytes: address.len() })?;
-        Ok(Member { id, suffrage, outgoing_voter: false, incarnation: None, priority: 0, address })
+        let added = Index::FIRST;
+        Ok(Member { id, suffrage, outgoing_voter: false, added, incarnation: None, priority: 0, address })
     }
 
     /// Whether it votes in the configuration to come.
@@ -286,7 +289,7 @@ pub fn bootstrap<S: Storage>(storage: &mut S, configuration: &Configuration) -> 
     let header = EntryHeader::new(id, ClusterTime::default(), EntryKind::Configuration, &[payload])
         .expect("a configuration is far shorter than the longest payload");
     storage.append(&header, &[payload]).map_err(|_| BootstrapError::Full)?;
-    storage.set_hard_state(HardState { term: Term(1), vote: None });
+    storage.set_hard_state(HardState { term: Term(1), ..HardState::default() });
     Ok(())
 }
 
@@ -498,7 +501,7 @@ mod tests {
     fn a_storage_that_holds_anything_is_not_bootstrapped() {
         let configuration = voters(ClusterId(1), 3).unwrap();
         let mut voted = RingLog::<4, 1024>::new();
-        voted.set_hard_state(HardState { term: Term(1), vote: None });
+        voted.set_hard_state(HardState { term: Term(1), ..HardState::default() });
         assert_eq!(bootstrap(&mut voted, &configuration), Err(BootstrapError::NotEmpty));
         let mut filled = RingLog::<4, 1024>::new();
         let header = EntryHeader::new(EntryId::new(Term(1), Index(1)), ClusterTime(0), EntryKind::Noop, &[]).unwrap();

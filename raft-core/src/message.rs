@@ -90,6 +90,8 @@ pub enum Body<'a> {
         matched: Index,
         /// An append that could not be taken.
         rejected: Option<Rejection>,
+        /// Whether the answer shows anything of a quorum: not if the node may have forgotten a vote or an acknowledgement.
+        counts: bool,
     },
     /// From which index on may I serve a read that begins now?
     ReadRequest {
@@ -126,7 +128,7 @@ pub enum Body<'a> {
     },
     /// Campaign at once: the leader hands over (dissertation, section 3.10, "TimeoutNow").
     Campaign,
-    /// You take part in nothing any more.
+    /// You neither vote nor campaign any more, and nothing you acknowledge counts.
     Expelled {
         /// Why.
         reason: Expulsion,
@@ -154,6 +156,8 @@ pub enum Body<'a> {
         round: Round,
         /// What was sent behind that is lost, or was not taken: go on from there.
         resend: bool,
+        /// As in [`Body::AppendReply`].
+        counts: bool,
     },
     /// How a replica was after an entry that asked for it ([`crate::entry::EntryKind::Check`]).
     Digest {
@@ -314,7 +318,7 @@ mod tests {
                 round: Round(u64::MAX),
                 entries,
             },
-            Body::AppendReply { round: Round(u64::MAX), matched: most.index, rejected },
+            Body::AppendReply { round: Round(u64::MAX), matched: most.index, rejected, counts: true },
             Body::ReadRequest { ticket: ReadTicket(u64::MAX) },
             Body::ReadReply { ticket: ReadTicket(u64::MAX), index: most.index },
             Body::Forward {
@@ -330,9 +334,15 @@ mod tests {
                 outcome: Err(ProposeError::Transferring { to: node(u64::MAX), within: Millis(u64::MAX) }),
             },
             Body::Campaign,
-            Body::Expelled { reason: Expulsion::Forgot { acknowledged: most } },
+            Body::Expelled { reason: Expulsion::Forgot { acknowledged: most, added: most.index } },
             Body::Snapshot { snapshot, offset: u64::MAX, round: Round(u64::MAX), data: Bytes(&[2; 300]) },
-            Body::SnapshotReply { through: most, received: u64::MAX, round: Round(u64::MAX), resend: true },
+            Body::SnapshotReply {
+                through: most,
+                received: u64::MAX,
+                round: Round(u64::MAX),
+                resend: true,
+                counts: true,
+            },
             Body::Digest { check: most, digest: u64::MAX, by: node(u64::MAX) },
         ]
     }

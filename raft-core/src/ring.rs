@@ -58,7 +58,7 @@ impl<const ENTRIES: usize, const BYTES: usize> RingLog<ENTRIES, BYTES> {
     pub const fn new() -> Self {
         const { assert!(ENTRIES > 0 && BYTES > HEADER_BYTES, "a log has room for an entry") };
         RingLog {
-            hard_state: HardState { term: Term::ZERO, vote: None },
+            hard_state: HardState { term: Term::ZERO, vote: None, expelled: None },
             base: EntryId::ZERO,
             base_time: ClusterTime(0),
             last: EntryId::ZERO,

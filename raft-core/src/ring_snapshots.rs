@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn the_log_beside_the_snapshots_is_a_whole_one() {
         let mut log = Small::new();
-        let hard_state = HardState { term: Term(2), vote: NodeId::new(3) };
+        let hard_state = HardState { term: Term(2), vote: NodeId::new(3), expelled: None };
         log.set_hard_state(hard_state);
         for payload in [b"a", b"b", b"c"] {
             append(&mut log, 1, payload).unwrap();

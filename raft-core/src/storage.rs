@@ -9,15 +9,20 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::entry::{EntryHeader, Records};
+use crate::raft::event::Expulsion;
 use crate::types::{ClusterTime, EntryId, Index, NodeId, Term};
 
-/// What Raft must remember besides its log (Raft paper, figure 2, "persistent state").
+/// What Raft must remember besides its log (Raft paper, figure 2, "persistent state"), and what the node has learnt about
+/// itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
     /// The latest term this node has seen. Never goes down.
     pub term: Term,
     /// The node that got this node's vote in that term.
     pub vote: Option<NodeId>,
+    /// Why this node neither votes nor campaigns, and acknowledges nothing that counts. It stays so in every later life of
+    /// the node, until it is added to the cluster again.
+    pub expelled: Option<Expulsion>,
 }
 
 /// What a storage has made durable.

@@ -91,12 +91,18 @@ fn plain_body() -> impl Strategy<Value = Body<'static>> {
                 3 => Body::VoteReply { granted: flag },
                 4 => {
                     let rejected = flag.then_some(Rejection { previous: Index(third), hint: other });
-                    Body::AppendReply { round: Round(first), matched: Index(second), rejected }
+                    Body::AppendReply { round: Round(first), matched: Index(second), rejected, counts: true }
                 }
                 5 => Body::ReadReply { ticket: ReadTicket(first), index: Index(second) },
                 6 => Body::Forwarded { ticket: ForwardTicket(first), outcome: Ok(one) },
                 7 => Body::Snapshot { snapshot, offset: third, round: Round(first), data: Bytes(b"a part of it") },
-                8 => Body::SnapshotReply { through: one, received: first, round: Round(second), resend: flag },
+                8 => Body::SnapshotReply {
+                    through: one,
+                    received: first,
+                    round: Round(second),
+                    resend: flag,
+                    counts: true,
+                },
                 _ => Body::Digest { check: one, digest: first, by: NodeId::new(1 + second % 9).unwrap() },
             }
         },

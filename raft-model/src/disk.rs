@@ -216,7 +216,7 @@ mod tests {
         disk.flush().unwrap();
         disk.truncate(Index(1));
         append(&mut disk, 2, b"c");
-        disk.set_hard_state(HardState { term: Term(3), vote: None });
+        disk.set_hard_state(HardState { term: Term(3), vote: None, expelled: None });
         let after = |kept| {
             let crashed = disk.crashed(kept);
             (terms(&crashed), crashed.hard_state().term.0)

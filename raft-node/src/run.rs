@@ -6,6 +6,7 @@ use raft_core::configuration::CONFIGURATION_BYTES_MAX;
 use raft_core::machine::StateMachine;
 use raft_core::message::ProposeError;
 use raft_core::raft::ReadState;
+use raft_core::raft::event::Expulsion;
 use raft_core::replica::{Observer, PollError, Replica};
 use raft_core::session::memory::HeapMemory;
 use raft_core::session::operation::Operation;
@@ -57,6 +58,8 @@ pub struct EventLoop<S, N: Network, M, C> {
     pub(crate) written: u64,
     /// When the storage is to be told that it has written nothing for a while.
     pub(crate) pause_at: Option<Instant>,
+    /// What an earlier life of the node was expelled for: this one waits to be added again.
+    pub(crate) expelled_before: Option<Expulsion>,
     /// What was logged last.
     pub(crate) logged: (RoleName, Term, Option<NodeId>),
     pub(crate) logged_full: bool,
@@ -114,9 +117,11 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
             self.orders.look(before, &self.replica, &mut self.network);
         }
         self.network.flush();
-        if let Some(reason) = self.replica.raft().expelled() {
+        let expelled = self.replica.raft().expelled();
+        if let Some(reason) = expelled.filter(|_| expelled != self.expelled_before) {
             return Err(Stopped::Expelled(reason));
         }
+        self.expelled_before = expelled;
         self.log_changes();
         next = next.min(self.witness(now).map_err(Stopped::Replica)?);
         if let Some(at) = self.stop_at {

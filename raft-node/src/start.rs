@@ -103,9 +103,14 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
         let (slot, letters) = mailbox(options.mailbox_letters_max);
         let handle = Handle::new(slot, Arc::new(network.waker()));
         let raft = replica.raft();
+        if let Some(reason) = raft.expelled() {
+            let node = id.get();
+            tracing::warn!(node, %reason, "this node neither votes nor leads: it waits to be added again");
+        }
         let event_loop = EventLoop {
             written: 0,
             pause_at: None,
+            expelled_before: raft.expelled(),
             logged: (raft.role(), raft.term(), raft.leader()),
             logged_full: false,
             led: None,
@@ -213,9 +218,9 @@ pub enum Stopped<S, N> {
     /// The network failed.
     #[error("the network failed")]
     Network(#[source] N),
-    /// The node is no member any more, or must not be: see [`Expulsion`]. A new node, with a new id
-    /// and without data, can be added in its place.
-    #[error("the node takes part in the cluster no more ({0:?}); add a new one, with a new id, in its place")]
+    /// The node neither votes nor leads any more: see [`Expulsion`]. That is durable. Started again, it waits to be
+    /// added again.
+    #[error("the node neither votes nor leads any more: {0}")]
     Expelled(Expulsion),
     /// The state machine or an invariant of the node panicked.
     #[error("the node's thread panicked; the message stands above")]

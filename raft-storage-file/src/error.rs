@@ -10,6 +10,7 @@ use raft_core::types::{ClusterId, EntryId, Index, NodeId};
 use thiserror::Error;
 
 use crate::files::Name;
+use crate::format::FORMAT_VERSION;
 use crate::options::OptionsError;
 
 /// What was asked of the file system.
@@ -237,9 +238,11 @@ pub enum OpenError {
          with an empty directory"
     )]
     IdentityDamaged,
-    /// A file of a later format.
-    #[error("{name} has format version {version}, which this version cannot read; start the newer program")]
-    Newer {
+    /// A file of a later or an earlier format.
+    #[error(
+        "{name} has format version {version}, and this program reads {FORMAT_VERSION}; start the program that wrote it"
+    )]
+    OtherVersion {
         /// The file.
         name: Name,
         /// Its format version.

@@ -8,7 +8,7 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | `RAFTNODE` |
-//! | 8 | 4 | format version: 1 |
+//! | 8 | 4 | format version: 2 |
 //! | 12 | 4 | 0 |
 //! | 16 | 16 | cluster id |
 //! | 32 | 8 | node id |
@@ -16,8 +16,8 @@
 //! | 56 | 4 | 0 |
 //! | 60 | 4 | checksum over bytes 0..60 |
 //!
-//! Later versions keep the first 12 bytes and the last 4 in their places, so that every version can
-//! tell a newer one from damage.
+//! All versions have the first 12 bytes and the last 4 in their places, so that each can
+//! tell another one from damage.
 //!
 //! # `suspect`, 64 bytes
 //!
@@ -27,7 +27,7 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | `RAFTSUSP` |
-//! | 8 | 4 | format version: 1 |
+//! | 8 | 4 | format version: 2 |
 //! | 12 | 4 | 0 |
 //! | 16 | 16 | incarnation of the node |
 //! | 32 | 8 | index of the last entry that may be lacking |
@@ -36,7 +36,7 @@
 //!
 //! # `<number>.wal`: a segment
 //!
-//! A header of 128 bytes, batches, and zeros up to the end of the file. Segments are numbered
+//! A header of 160 bytes, batches, and zeros up to the end of the file. Segments are numbered
 //! without gaps, and the log is all their batches in order. Segments whose entries a snapshot covers
 //! are removed, oldest first; after a power loss some of them may be there again, before a gap.
 //! The log then begins at the first segment behind the last gap, with what its header says it follows.
@@ -45,7 +45,7 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | `RAFT WAL` |
-//! | 8 | 4 | format version: 1 |
+//! | 8 | 4 | format version: 2 |
 //! | 12 | 4 | 0 |
 //! | 16 | 16 | incarnation of the node |
 //! | 32 | 8 | number of the segment, as in its name; the first is 1 |
@@ -53,33 +53,43 @@
 //! | 48 | 8 | prepared bytes: the file is never shorter |
 //! | 56 | 16 | base: term and index of the entry before the first that the log held when the segment began |
 //! | 72 | 16 | last: term and index of the last entry before the segment |
-//! | 88 | 16 | hard state before the segment: term and vote |
-//! | 104 | 8 | where the batches of the segment before end; 0 in the first |
-//! | 112 | 4 | checksum of the last batch before the segment; 0 if there is none |
-//! | 116 | 8 | 0 |
-//! | 124 | 4 | checksum over bytes 0..124 |
+//! | 88 | 48 | hard state before the segment |
+//! | 136 | 8 | where the batches of the segment before end; 0 in the first |
+//! | 144 | 4 | checksum of the last batch before the segment; 0 if there is none |
+//! | 148 | 8 | 0 |
+//! | 156 | 4 | checksum over bytes 0..156 |
 //!
 //! # A batch: what one flush saved
 //!
-//! A header of 88 bytes and the records of the entries behind it, as they are on the wire. It starts at
+//! A header of 120 bytes and the records of the entries behind it, as they are on the wire. It starts at
 //! the next multiple of 8 behind the batch before (zeros between), or at the next multiple of 512
 //! if its header would cross one: so a disk that writes sectors whole writes a header whole.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | `RBAT` |
-//! | 4 | 4 | checksum over bytes 8..88 |
+//! | 4 | 4 | checksum over bytes 8..120 |
 //! | 8 | 4 | length of the records in bytes |
 //! | 12 | 4 | number of records |
 //! | 16 | 8 | salt of the segment |
 //! | 24 | 8 | offset of this batch in the file |
 //! | 32 | 8 | durable: all of the file before this offset was synced when the batch was written |
 //! | 40 | 16 | previous: term and index of the entry that the records follow; entries behind it are dropped |
-//! | 56 | 16 | hard state: term and vote |
-//! | 72 | 4 | chain: checksum of the batch before, across segments; 0 in the first batch of a log |
-//! | 76 | 4 | checksum over the records |
-//! | 80 | 4 | zero sectors: how many 512-byte sectors behind the header's hold only zeros of this batch |
-//! | 84 | 4 | flags: 1 seals the segment, and the next one exists; 2 drops the log, of which "previous" becomes the base |
+//! | 56 | 48 | hard state |
+//! | 104 | 4 | chain: checksum of the batch before, across segments; 0 in the first batch of a log |
+//! | 108 | 4 | checksum over the records |
+//! | 112 | 4 | zero sectors: how many 512-byte sectors behind the header's hold only zeros of this batch |
+//! | 116 | 4 | flags: 1 seals the segment, and the next one exists; 2 drops the log, of which "previous" becomes the base |
+//!
+//! The hard state, in segments and batches:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | term |
+//! | 8 | 8 | vote |
+//! | 16 | 8 | 0; or why the node neither votes nor campaigns: 1 it was removed, 2 it lacks what it had acknowledged, 3 a leader contradicted what is committed here |
+//! | 24 | 16 | term and index of the configuration that removed it, of the acknowledged entry, or of the one that contradicts; 0 if there is none |
+//! | 40 | 8 | of kind 2: the index of the configuration that added the member which acknowledged it; else 0 |
 //!
 //! A batch takes effect as a whole. The count of zero sectors tells a batch of which sectors were
 //! never written from one that has decayed. A batch that drops the log is written when the
@@ -95,7 +105,7 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | `RAFTSNAP` |
-//! | 8 | 4 | format version: 1 |
+//! | 8 | 4 | format version: 2 |
 //! | 12 | 4 | 0 |
 //! | 16 | 16 | incarnation of the node |
 //! | 32 | 16 | term and index of the last entry whose effect it holds |
@@ -117,14 +127,14 @@ mod fields;
 mod snapshot;
 mod suspect;
 
-/// The version of the format that this code writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the format that this code writes and reads.
+pub const FORMAT_VERSION: u32 = 2;
 /// The length of the identity file.
 pub const IDENTITY_BYTES: usize = 64;
 /// The length of a segment's header.
-pub const SEGMENT_HEADER_BYTES: usize = 128;
+pub const SEGMENT_HEADER_BYTES: usize = 160;
 /// The length of a batch's header.
-pub const BATCH_HEADER_BYTES: usize = 88;
+pub const BATCH_HEADER_BYTES: usize = 120;
 /// The length of a snapshot's header.
 pub const SNAPSHOT_HEADER_BYTES: usize = 96;
 /// The length of the file that says that the log is suspect.
@@ -154,7 +164,7 @@ pub struct Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderError {
     Damaged,
-    Newer { version: u32 },
+    OtherVersion { version: u32 },
 }
 
 impl Identity {

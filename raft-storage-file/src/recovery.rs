@@ -8,7 +8,7 @@
 //! | `identity.tmp` and no `identity` | [`OpenError::CreationUnfinished`]; creating again cleans up |
 //! | segments and no `identity` | [`OpenError::IdentityMissing`] |
 //! | `identity` with a wrong checksum or length | [`OpenError::IdentityDamaged`] |
-//! | `identity` or a segment of a later format | [`OpenError::Newer`] |
+//! | `identity` or a segment of another format | [`OpenError::OtherVersion`] |
 //! | another cluster or node in `identity` | [`OpenError::WrongCluster`], [`OpenError::WrongNode`] |
 //! | another process holds `lock` | [`OpenError::Locked`] |
 //! | a gap in the segments, or none in the beginning, and no snapshot that covers what is missing | [`OpenError::SegmentMissing`] |

@@ -23,7 +23,7 @@ pub(crate) fn read<F: Files>(files: &F, incarnation: Incarnation, names: &[Name]
     match SuspectMark::decode(&bytes) {
         Ok(mark) if mark.incarnation == incarnation => Ok(Some(mark.through)),
         Ok(_) | Err(HeaderError::Damaged) => Err(OpenError::SuspectMarkDamaged),
-        Err(HeaderError::Newer { version }) => Err(OpenError::Newer { name: NAME, version }),
+        Err(HeaderError::OtherVersion { version }) => Err(OpenError::OtherVersion { name: NAME, version }),
     }
 }
 

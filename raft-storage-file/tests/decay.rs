@@ -25,7 +25,7 @@ fn disk() -> Disk {
     let identity = Identity { cluster: ClusterId(1), node: NodeId::new(7).unwrap(), incarnation: Incarnation(99) };
     let (mut storage, _) = FileStorage::create(disk.clone(), identity, options()).unwrap();
     for term in 1..=7u64 {
-        storage.set_hard_state(HardState { term: Term(term), vote: NodeId::new(term) });
+        storage.set_hard_state(HardState { term: Term(term), vote: NodeId::new(term), expelled: None });
         for length in [0, 40, 90] {
             let id = EntryId::new(Term(term), storage.last().index.next());
             let payload = match (term, length) {
@@ -46,7 +46,7 @@ fn disk_with_snapshots() -> Disk {
     let disk = disk();
     let (mut storage, _) = FileStorage::open(disk.clone(), options()).unwrap();
     adopt(&mut storage, EntryId::new(Term(8), Index(40)));
-    storage.set_hard_state(HardState { term: Term(8), vote: None });
+    storage.set_hard_state(HardState { term: Term(8), vote: None, expelled: None });
     storage.flush().unwrap();
     for index in 41..=52 {
         let payload = [u8::try_from(index).unwrap(); 200];

@@ -30,7 +30,7 @@ fn a_log_over_many_segments_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep").join("er");
     let (mut storage, _) = FileStorage::open_or_create(Directory::new(&path), identity(), small()).unwrap();
-    storage.set_hard_state(HardState { term: Term(1), vote: NodeId::new(1) });
+    storage.set_hard_state(HardState { term: Term(1), vote: NodeId::new(1), expelled: None });
     for n in 0..2000u32 {
         append(&mut storage, &[n.to_le_bytes().as_slice(), &[9; 200]].concat());
         if n % 10 == 9 {

@@ -115,7 +115,7 @@ fn data_set(witnessed: bool) -> DataSet {
             55 => adopt(&mut storage, 150, 16_300),
             20 | 45 | 60 => {
                 term += 1;
-                storage.set_hard_state(HardState { term: Term(term), vote: NodeId::new(3) });
+                storage.set_hard_state(HardState { term: Term(term), vote: NodeId::new(3), expelled: None });
                 storage.truncate(storage.last().index.previous());
             }
             38 | 65 => {

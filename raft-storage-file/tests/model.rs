@@ -196,7 +196,7 @@ impl World {
         let old = self.view.hard_state;
         let term = Term(old.term.0.max(self.view.last().term.0) + u64::from(newer));
         let kept = old.vote.filter(|_| term == old.term);
-        self.view.hard_state = HardState { term, vote: kept.or(NodeId::new(vote)) };
+        self.view.hard_state = HardState { term, vote: kept.or(NodeId::new(vote)), expelled: None };
         self.storage.set_hard_state(self.view.hard_state);
     }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use raft_client::{OperatorClient, OperatorError};
 use raft_core::configuration::{Configuration, Lease, Member};
 use raft_core::raft::config::Config;
+use raft_core::raft::event::Expulsion;
 use raft_core::session::limits::SessionLimits;
 use raft_core::storage::Storage;
 use raft_core::types::{ClusterId, EntryId, Incarnation, Millis, NodeId};
-use raft_node::{Handle, Node, NodeOptions, SystemClock, start};
+use raft_node::{Handle, Node, NodeOptions, Stopped, SystemClock, start};
 use raft_storage_file::{Directory, FileStorage, Identity, OpenError, StorageError};
 use raft_transport_tcp::handshake;
 use raft_transport_tcp::network::{BindError, TcpNetwork};
@@ -222,6 +223,9 @@ pub(crate) fn launch(args: &ServeArgs) -> Result<(KvNode, Serving), ServeError> 
         ..options
     })?;
     let copies = peers.copy_alarm();
+    if let Some(reason) = storage.hard_state().expelled {
+        tracing::warn!("this node neither votes nor leads; {}", mend(id, &advertised(args), reason));
+    }
     let raft = Config {
         election_timeout: Millis(args.election_timeout),
         heartbeat_interval: Millis(args.heartbeat),
@@ -236,12 +240,27 @@ pub(crate) fn launch(args: &ServeArgs) -> Result<(KvNode, Serving), ServeError> 
     Ok((node, Serving { copies, connections_max: shares.http }))
 }
 
+/// What a node is expelled for, and the commands that mend it.
+fn mend(id: NodeId, address: &str, reason: Expulsion) -> String {
+    let add = format!("kv member add {id}={address}");
+    match reason {
+        Expulsion::Removed { .. } => format!("{reason}: `{add}`, while this node runs"),
+        Expulsion::Forgot { .. } | Expulsion::Contradicted { .. } => format!(
+            "{reason}: `kv member remove {id}`, then start this node with --join and an empty directory, then `{add}`"
+        ),
+    }
+}
+
 /// Serves HTTP beside the node, until a signal comes or the node fails.
 async fn supervise(args: &ServeArgs, node: KvNode, serving: Serving) -> Result<(), ServeError> {
     let handle = node.handle();
+    let (id, address) = (args.id.0, advertised(args));
     let (ended, mut end) = oneshot::channel();
     std::thread::spawn(move || {
-        let result = node.join().map_err(|error| ServeError::Stopped(with_causes(&error)));
+        let result = node.join().map_err(|error| match error {
+            Stopped::Expelled(reason) => ServeError::Stopped(mend(id, &address, reason)),
+            error => ServeError::Stopped(with_causes(&error)),
+        });
         // Nobody listens only if the process is ending already.
         drop(ended.send(result));
     });

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Configuration, ConfigurationError, Member, Suffrage};
-use crate::types::{Incarnation, NodeId};
+use crate::types::{Incarnation, Index, NodeId};
 
 /// One change of the members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,13 +110,14 @@ pub enum ChangeError {
 }
 
 impl Configuration {
-    /// This configuration with all `changes` made. If they touch who votes, it is a joint one.
+    /// This configuration with all `changes` made, for the entry `index`. If they touch who votes, it is a joint one.
     /// `caught_up` tells which learners may vote at once.
     ///
     /// # Errors
     /// The first change that cannot be made. No other was made either.
     pub fn change(
         &self,
+        index: Index,
         changes: &[MemberChange],
         caught_up: impl Fn(NodeId) -> bool,
     ) -> Result<Configuration, ChangeError> {
@@ -128,7 +129,7 @@ impl Configuration {
             member.outgoing_voter = member.votes();
         }
         for change in changes {
-            next.make(change, &caught_up)?;
+            next.make(index, change, &caught_up)?;
         }
         next.members.sort_unstable_by_key(|member| member.id);
         if next.members.iter().all(|member| member.votes() == member.outgoing_voter) {
@@ -144,9 +145,14 @@ impl Configuration {
         Ok(next)
     }
 
-    fn make(&mut self, change: &MemberChange, caught_up: impl Fn(NodeId) -> bool) -> Result<(), ChangeError> {
+    fn make(
+        &mut self,
+        index: Index,
+        change: &MemberChange,
+        caught_up: impl Fn(NodeId) -> bool,
+    ) -> Result<(), ChangeError> {
         match change {
-            MemberChange::Add(member) => return self.add(member),
+            MemberChange::Add(member) => return self.add(index, member),
             MemberChange::Remove(id) => return self.remove(*id),
             MemberChange::Promote(id) => {
                 let member = self.changed(*id)?;
@@ -180,7 +186,7 @@ impl Configuration {
         self.members.iter_mut().find(|member| member.id == id).ok_or(ChangeError::NotMember { id })
     }
 
-    fn add(&mut self, member: &Member) -> Result<(), ChangeError> {
+    fn add(&mut self, index: Index, member: &Member) -> Result<(), ChangeError> {
         let id = member.id;
         if self.member(id).is_some() {
             return Err(ChangeError::AlreadyMember { id });
@@ -194,7 +200,7 @@ impl Configuration {
             }
         };
         let most = u32::try_from(super::MEMBERS_MAX).unwrap_or(u32::MAX);
-        let member = Member { outgoing_voter: false, suffrage, ..member.clone() };
+        let member = Member { outgoing_voter: false, added: index, suffrage, ..member.clone() };
         self.members.push(member).map_err(|_| ChangeError::TooManyMembers { most })
     }
 
@@ -244,7 +250,7 @@ mod tests {
     }
 
     fn change(from: &Configuration, changes: &[MemberChange]) -> Result<Configuration, ChangeError> {
-        from.change(changes, |node| node.get() < 10)
+        from.change(Index(9), changes, |node| node.get() < 10)
     }
 
     #[test]
@@ -269,7 +275,7 @@ mod tests {
         let joining = change(&learner, &[MemberChange::Promote(id(11))]).unwrap();
         assert_eq!(shape(&joining), [(1, Suffrage::Voter, false), (11, Suffrage::Joining, false)]);
         assert_eq!(change(&joining, &[MemberChange::Promote(id(11))]), Err(ChangeError::Unchanged { id: id(11) }));
-        let joint = joining.change(&[MemberChange::Promote(id(11))], |_| true).unwrap();
+        let joint = joining.change(Index(10), &[MemberChange::Promote(id(11))], |_| true).unwrap();
         assert_eq!(shape(&joint), [(1, Suffrage::Voter, true), (11, Suffrage::Voter, false)]);
     }
 

@@ -41,7 +41,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             return Err(ChangeError::UnderWay.into());
         }
         let current = self.configuration()?;
-        let next = current.change(changes, |id| self.has_caught_up(id))?;
+        let index = self.storage.last().index.next();
+        let next = current.change(index, changes, |id| self.has_caught_up(id))?;
         if !force {
             self.check_reachable(&next)?;
         }
@@ -71,12 +72,17 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let entry = membership.entry;
         let (old, last, now) = (&self.membership, self.storage.last().index, self.now);
         if let Role::Leader(leader) = &mut self.role {
-            // What is known of those who stay moves to their new places.
+            if membership.peers().iter().any(|peer| old.position_of(peer).is_none()) {
+                leader.begin_round();
+            }
+            // What is known of those who stay moves to their new places. Those who are new have been sent nothing before
+            // this round, so that an answer of an earlier one is that of an earlier member with the same id.
             let known = |position: usize| {
-                let before = membership.peer(position).and_then(|peer| old.position(peer.id));
+                let before = membership.peer(position).and_then(|peer| old.position_of(peer));
                 before.and_then(|before| leader.followers.get(before)).cloned()
             };
-            let new = |position| known(position).unwrap_or_else(|| Progress::new(last, now));
+            let since = leader.round;
+            let new = |position| known(position).unwrap_or_else(|| Progress { since, ..Progress::new(last, now) });
             let followers = core::array::from_fn(new);
             leader.followers = followers;
         }
@@ -92,7 +98,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let follower = self.membership.position(id).and_then(|position| leader.followers.get(position));
         follower.is_some_and(|follower| {
             let done = follower.catch_up.is_done(follower.matched, self.now, self.config.election_timeout);
-            done && follower.is_replicating() && !follower.forgot
+            done && follower.is_replicating() && follower.counts && !follower.forgot
         })
     }
 

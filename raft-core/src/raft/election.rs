@@ -18,6 +18,9 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         if let Some(leader) = self.leader() {
             self.tell(Event::LostLeader { leader });
         }
+        if let Some(by) = self.removed.take() {
+            self.expel(Expulsion::Removed { by });
+        }
         if self.may_campaign() {
             return self.begin_pre_vote();
         }
@@ -63,14 +66,14 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     pub(super) fn may_campaign(&self) -> bool {
         let votes = |membership: &Membership<NODES>| membership.find(self.id).is_some_and(Peer::may_lead);
         let left_out = self.membership.entry.index > self.commit && self.previous.as_ref().is_some_and(votes);
-        self.expelled.is_none() && self.suspect.is_none() && (votes(&self.membership) || left_out)
+        self.counts() && self.removed.is_none() && (votes(&self.membership) || left_out)
     }
 
     /// Whether this node's vote means something: it remembers all it ever acknowledged. Whether it
     /// is a voter is for the candidate to know: this log may lack the change that made it one. But
     /// an empty log is that of a node which nobody can count on yet, or one whose disk was wiped.
     fn may_vote(&self) -> bool {
-        self.expelled.is_none() && self.suspect.is_none() && self.storage.last() != EntryId::ZERO
+        self.counts() && self.storage.last() != EntryId::ZERO
     }
 
     /// How long to wait for a leader. Who is outranked gives the others a chance to be first.
@@ -104,7 +107,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// once term and vote are durable. `transfer`: the leader itself asked for it.
     pub(super) fn campaign(&mut self, transfer: bool) {
         let term = self.term().next();
-        self.storage.set_hard_state(HardState { term, vote: Some(self.id) });
+        self.storage.set_hard_state(HardState { term, vote: Some(self.id), ..self.storage.hard_state() });
         self.replies.clear();
         self.tell(Event::NewTerm { term });
         self.role = Role::Candidate(Election { transfer, ..Election::new(self.election_timeout()) });
@@ -166,12 +169,13 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     }
 
     pub(super) fn on_vote(&mut self, candidate: NodeId, last: EntryId) {
-        let HardState { term, vote } = self.storage.hard_state();
+        let hard_state = self.storage.hard_state();
+        let HardState { term, vote, .. } = hard_state;
         // Candidates and leaders are not free: they voted for themselves.
         let free = vote.is_none_or(|voted| voted == candidate);
         let granted = self.may_vote() && free && last >= self.storage.last();
         if granted {
-            self.storage.set_hard_state(HardState { term, vote: Some(candidate) });
+            self.storage.set_hard_state(HardState { vote: Some(candidate), ..hard_state });
             let election_at = self.election_timeout();
             match &mut self.role {
                 Role::Follower(follower) => follower.election_at = election_at,
@@ -246,40 +250,5 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             // Without room for one entry it cannot lead; somebody else may.
             Err(_) => self.follow_term(term, StepDown::NoSpace),
         }
-    }
-
-    /// Takes note that this node takes part in nothing any more, if the one who says so can know.
-    pub(super) fn on_expelled(&mut self, from: NodeId, reason: Expulsion) {
-        let holds = match reason {
-            Expulsion::Removed { by } => {
-                let known = self.membership.entry;
-                by.index > known.index || (by == known && self.membership.find(self.id).is_none())
-            }
-            // What is committed here may have been compacted, and was not forgotten.
-            Expulsion::Forgot { acknowledged: EntryId { term, index } } => {
-                index > self.commit && self.storage.term(index) != Some(term)
-            }
-            // That is for each node to find out.
-            Expulsion::Contradicted { .. } => false,
-        };
-        // A node whose storage was wiped knows no members: but it hears who leads.
-        let can_know = self.membership.find(from).is_some() || self.leader() == Some(from);
-        if holds && can_know && self.expelled.is_none() {
-            self.expel(reason);
-        }
-    }
-
-    /// Takes part in nothing any more.
-    fn expel(&mut self, reason: Expulsion) {
-        self.expelled = Some(reason);
-        self.tell(Event::Expelled { reason });
-        self.follow_term(self.term(), StepDown::Removed);
-    }
-
-    /// `found` stands in a leader's log, or in that of its snapshot, where this node has another, committed entry. Nobody
-    /// must build on either log before somebody has looked.
-    pub(super) fn contradicted(&mut self, found: EntryId) -> StepError {
-        self.expel(Expulsion::Contradicted { found });
-        StepError::ContradictsCommitted { found, commit: self.commit }
     }
 }

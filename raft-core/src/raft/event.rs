@@ -1,6 +1,8 @@
 //! What has happened, for those who watch: a short queue of typed events, which loses the oldest
 //! when nobody takes them.
 
+use core::fmt;
+
 use heapless::Deque;
 
 use crate::types::{EntryId, Index, Instant, Millis, NodeId, Term};
@@ -129,7 +131,7 @@ pub enum Event {
         /// The order to compare.
         check: EntryId,
     },
-    /// This node takes part in nothing any more.
+    /// This node neither votes nor campaigns any more, and acknowledges nothing that counts. That is durable by now.
     Expelled {
         /// Why.
         reason: Expulsion,
@@ -185,10 +187,11 @@ pub enum SnapshotRefusal {
     NoSpace,
 }
 
-/// Why a node takes part in nothing any more. It can only come back under a new id.
+/// Why a node neither votes nor campaigns, and acknowledges nothing that counts: in this life and every later one, until
+/// it holds a committed configuration that added it since. Storages write it down, so a new kind is a new format. It follows the leader meanwhile, where there is one that sends it
+/// the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
 pub enum Expulsion {
     /// A committed configuration lacks it.
     Removed {
@@ -199,6 +202,8 @@ pub enum Expulsion {
     Forgot {
         /// The entry.
         acknowledged: EntryId,
+        /// The index of the configuration that added the member which acknowledged it.
+        added: Index,
     },
     /// A leader, or its snapshot, has another entry where this node has a committed one. One of the two logs has lost or
     /// changed what was committed, and no node can tell which one: keep this node's data until that is known.
@@ -206,6 +211,41 @@ pub enum Expulsion {
         /// The other entry.
         found: EntryId,
     },
+}
+
+impl Expulsion {
+    /// Whether it is said of a member that the configuration `added` has added, and not of an earlier one.
+    #[must_use]
+    pub fn concerns(&self, added: Index) -> bool {
+        match self {
+            Expulsion::Removed { by } => added < by.index,
+            Expulsion::Forgot { added: of, .. } => added <= *of,
+            // No configuration makes the log right.
+            Expulsion::Contradicted { .. } => true,
+        }
+    }
+}
+
+impl fmt::Display for Expulsion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expulsion::Removed { by } => {
+                write!(formatter, "it is not a member any more since entry {by}; add it again to have it back")
+            }
+            Expulsion::Forgot { acknowledged, added } => write!(
+                formatter,
+                "it lacks entry {acknowledged}, which it had acknowledged as the member that entry {added} added: its storage \
+                 was wiped, restored from a copy, or lost a write; remove it from the cluster, then add it again with an empty \
+                 storage"
+            ),
+            Expulsion::Contradicted { found } => write!(
+                formatter,
+                "entry {found} of a leader stands where this node has another, committed one: one of the two logs has lost or \
+                 changed what was committed; keep the data of all members until it is known which; then, if this one is wrong, \
+                 remove it from the cluster and add it again with an empty storage"
+            ),
+        }
+    }
 }
 
 /// The events that have not been taken yet.

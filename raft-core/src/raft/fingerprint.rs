@@ -49,6 +49,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             hand_over_at,
             last_ticket,
             last_ticket_term,
+            removed,
             expelled,
             suspect,
             elections_won: _,
@@ -62,7 +63,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             lease: lease.map(|lease| lease.duration),
         };
         (id, membership, previous, configured == &membership.entry).hash(hasher);
-        (saved, commit, applied, restore, replies, draft, expelled, suspect).hash(hasher);
+        (saved, commit, applied, restore, replies, draft, removed, expelled, suspect).hash(hasher);
         (receive_again.failures(), receive_again.is_over(*now)).hash(hasher);
         (last_ticket, last_ticket_term == &self.term(), limits.is_due(*hand_over_at)).hash(hasher);
         lease.map(|lease| limits.over(*taken_at, lease.wait())).hash(hasher);
@@ -165,7 +166,9 @@ impl Limits {
     fn progress(&self, follower: &Progress, hasher: &mut impl Hasher) {
         let Progress {
             matched_round,
+            since,
             forgot,
+            counts,
             catch_up,
             matched,
             next,
@@ -177,7 +180,8 @@ impl Limits {
             read,
             read_reply,
         } = follower;
-        (matched_round, forgot, catch_up.so_far(self.now, self.election_timeout), matched, next).hash(hasher);
+        (matched_round, since, forgot, counts).hash(hasher);
+        (catch_up.so_far(self.now, self.election_timeout), matched, next).hash(hasher);
         (round_sent, round_heard, commit_sent, self.silent(*heard_at), read, read_reply).hash(hasher);
         core::mem::discriminant(state).hash(hasher);
         match state {
@@ -291,7 +295,13 @@ mod tests {
         differs(&leader);
         assert!(leader.ready().message(id(2), 0).unwrap().is_some());
         differs(&leader);
-        step(&mut leader, 2, 2, 0, Body::AppendReply { round: Round(1), matched: Index(2), rejected: None });
+        step(
+            &mut leader,
+            2,
+            2,
+            0,
+            Body::AppendReply { round: Round(1), matched: Index(2), rejected: None, counts: true },
+        );
         differs(&leader);
         leader.transfer(Instant(0), Some(id(2))).unwrap().later();
         differs(&leader);

@@ -4,7 +4,7 @@
 use crate::configuration::Configuration;
 use crate::entry::{Entry, EntryHeader, EntryKind, Records};
 use crate::message::{Rejection, Round};
-use crate::raft::event::{Event, Expulsion};
+use crate::raft::event::Event;
 use crate::raft::membership::{Membership, TooMany};
 use crate::raft::role::{Follower, Following, Role};
 use crate::raft::{Raft, StepError};
@@ -63,6 +63,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             if !matches!(self.role, Role::Leader(_)) {
                 self.notice_removal();
             }
+            self.readmit();
         }
     }
 
@@ -83,9 +84,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         {
             return Err(StepError::SecondLeader { from, term });
         }
-        if let Some(Expulsion::Removed { .. }) = self.expelled {
-            self.expelled = None; // It was added again.
-        }
+        self.removed = None; // Whoever said so did not know that it was added again.
         let now = self.now;
         match &mut self.role {
             Role::Follower(Follower { election_at, leader: Some(following) }) => {

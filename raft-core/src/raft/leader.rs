@@ -2,10 +2,10 @@
 //! paper, sections 5.3 and 5.4; dissertation, section 6.2).
 
 use crate::entry::{EntryHeader, EntryKind};
-use crate::message::{ProposeError, Rejection, Round};
+use crate::message::{ProposeError, Rejection};
 use crate::raft::event::{Event, StepDown, TransferReason};
 use crate::raft::follower::last_of_term_at_most;
-use crate::raft::progress::{Progress, ProgressState};
+use crate::raft::progress::{Answer, Progress, ProgressState};
 use crate::raft::role::Role;
 use crate::raft::{Raft, Ready, StepError};
 use crate::storage::Storage;
@@ -116,7 +116,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     pub(super) fn on_append_reply(
         &mut self,
         from: NodeId,
-        round: Round,
+        answer: Answer,
         matched: Index,
         rejected: Option<Rejection>,
     ) -> Result<(), StepError> {
@@ -124,12 +124,14 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let (now, timeout) = (self.now, self.config.election_timeout);
         let Some(position) = self.membership.position(from) else { return Ok(()) };
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
+        let round = answer.round;
         if matched > last || round > leader.round {
             return Err(StepError::NeverSent);
         }
         let Some(follower) = leader.followers.get_mut(position) else { return Ok(()) };
-        follower.heard_at = now;
-        follower.round_heard = follower.round_heard.max(round);
+        if !follower.answered(answer, now) {
+            return Ok(());
+        }
         if let Some(Rejection { hint, .. }) = rejected
             && follower.lacks(hint.index, round)
         {

@@ -4,12 +4,14 @@
 use heapless::Vec;
 
 use crate::configuration::{Configuration, Suffrage};
-use crate::types::{EntryId, NodeId};
+use crate::types::{EntryId, Index, NodeId};
 
 /// A member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
+    /// The index of the configuration that added it.
+    pub(crate) added: Index,
     pub(crate) suffrage: Suffrage,
     /// Whether it votes in the configuration to come, or the only one.
     pub(crate) incoming: bool,
@@ -53,6 +55,7 @@ impl<const NODES: usize> Membership<NODES> {
         let members = configuration.members();
         let peers = members.iter().map(|member| Peer {
             id: member.id,
+            added: member.added,
             suffrage: member.suffrage,
             incoming: member.votes(),
             outgoing: member.outgoing_voter,
@@ -83,6 +86,11 @@ impl<const NODES: usize> Membership<NODES> {
 
     pub(crate) fn position(&self, id: NodeId) -> Option<usize> {
         self.peers.iter().position(|peer| peer.id == id)
+    }
+
+    /// Where the same membership as `peer` stands: that of an earlier member with its id is another one.
+    pub(crate) fn position_of(&self, peer: &Peer) -> Option<usize> {
+        self.peers.iter().position(|other| (other.id, other.added) == (peer.id, peer.added))
     }
 
     pub(crate) fn is_joint(&self) -> bool {
@@ -222,6 +230,7 @@ mod tests {
     fn witnesses_and_learners_may_not_lead_and_those_that_leave_may() {
         let peer = |suffrage, incoming, outgoing| Peer {
             id: NodeId::new(1).unwrap(),
+            added: Index::FIRST,
             suffrage,
             incoming,
             outgoing,

@@ -13,6 +13,7 @@ mod clock;
 pub mod config;
 mod election;
 pub mod event;
+mod expulsion;
 mod fingerprint;
 mod follower;
 mod install;
@@ -38,7 +39,7 @@ use crate::raft::config::Config;
 use crate::raft::event::{Event, Events, Expulsion, StepDown};
 use crate::raft::install::Draft;
 use crate::raft::membership::{Membership, Peer};
-use crate::raft::progress::{Progress, ProgressState};
+use crate::raft::progress::{Answer, Progress, ProgressState};
 use crate::raft::role::{Follower, Following, Role};
 use crate::random::Random;
 use crate::storage::{HardState, Saved, Storage};
@@ -122,7 +123,10 @@ pub struct Raft<S, const NODES: usize> {
     /// The latest read begun as a follower, and the term in which it was.
     last_ticket: ReadTicket,
     last_ticket_term: Term,
-    /// Why the node takes part in nothing any more.
+    /// By which configuration this node is said to be removed. A leader that has it as a member is heard within an
+    /// election timeout; if none is, it is so.
+    removed: Option<EntryId>,
+    /// Why the node neither votes nor campaigns, as far as it is durable and has been told.
     expelled: Option<Expulsion>,
     /// The end of a log that may have lost entries, and the term of the start.
     suspect: Option<(Index, Term)>,
@@ -189,7 +193,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     /// the message is then to be taken.
     fn admit(&mut self, message: &Message<'_>) -> bool {
         let (term, from) = (self.term(), message.from);
-        if let Some(Expulsion::Contradicted { .. }) = self.expelled {
+        if let Some(Expulsion::Contradicted { .. }) = self.storage.hard_state().expelled {
             return false; // What follows would be built on what contradicts this log.
         }
         match &message.body {
@@ -222,8 +226,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         true
     }
 
-    /// Whether the committed configuration lacks `node`, whose log ends at `last` and goes no further
-    /// than what is committed here: so it cannot be one that was added since.
+    /// Whether the committed configuration lacks `node`, whose log ends at `last` and goes no further than what is
+    /// committed here: so it holds no later configuration that added it. There may be one that is not known here either.
     fn has_removed(&self, node: NodeId, last: EntryId) -> bool {
         let committed = EntryId::new(self.storage.term(self.commit).unwrap_or_default(), self.commit);
         self.membership.find(node).is_none() && self.membership.entry.index <= self.commit && committed >= last
@@ -233,10 +237,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     fn notice_removal(&mut self) {
         let by = self.membership.entry;
         let was_member = self.previous.as_ref().is_some_and(|previous| previous.find(self.id).is_some());
-        if was_member && by.index <= self.commit && self.membership.find(self.id).is_none() && self.expelled.is_none() {
-            let reason = Expulsion::Removed { by };
-            self.expelled = Some(reason);
-            self.tell(Event::Expelled { reason });
+        if was_member && by.index <= self.commit && self.membership.find(self.id).is_none() {
+            self.expel(Expulsion::Removed { by });
         }
     }
 
@@ -250,8 +252,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             Body::Append { previous, commit, round, entries } => {
                 return self.on_append(from, previous, commit, round, entries);
             }
-            Body::AppendReply { round, matched, rejected } => {
-                return self.on_append_reply(from, round, matched, rejected);
+            Body::AppendReply { round, matched, rejected, counts } => {
+                return self.on_append_reply(from, Answer { round, counts }, matched, rejected);
             }
             Body::ReadRequest { ticket } => self.on_read_request(from, ticket),
             Body::ReadReply { ticket, index } => self.on_read_reply(from, ticket, index),
@@ -260,8 +262,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             Body::Snapshot { snapshot, offset, round, data } => {
                 return self.on_snapshot(from, snapshot, offset, round, data.0);
             }
-            Body::SnapshotReply { through, received, round, resend } => {
-                return self.on_snapshot_reply(from, through, received, round, resend);
+            Body::SnapshotReply { through, received, round, resend, counts } => {
+                return self.on_snapshot_reply(from, Answer { round, counts }, through, received, resend);
             }
             // These pass between replicas, above consensus.
             Body::Forward { .. } | Body::Forwarded { .. } | Body::Digest { .. } => {}
@@ -277,6 +279,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             return self.ready(); // Overtaken by a later report.
         }
         self.saved.hard_state = saved.hard_state;
+        self.tell_expulsion();
         // The entries of a leader that has been overruled since may have been saved late: only an
         // entry that still stands at its index says something about this log. One that was dropped
         // and came back may stand there too, while the disk is yet to hold another in between: but
@@ -433,7 +436,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         self.membership.find(self.id).is_some_and(Peer::is_witness)
     }
 
-    /// Why this node takes part in nothing any more, if so.
+    /// Why this node neither votes nor campaigns any more, and acknowledges nothing that counts, if so: as far as it is
+    /// durable.
     #[must_use]
     pub fn expelled(&self) -> Option<Expulsion> {
         self.expelled
@@ -467,7 +471,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             self.tell(Event::SteppedDown { term: before, reason });
         }
         if term > before {
-            self.storage.set_hard_state(HardState { term, vote: None });
+            self.storage.set_hard_state(HardState { term, vote: None, ..self.storage.hard_state() });
             self.replies.clear();
             self.tell(Event::NewTerm { term });
         }

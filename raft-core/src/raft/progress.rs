@@ -18,8 +18,12 @@ const INFLIGHT_MESSAGES_MAX: usize = 32;
 pub(crate) struct Progress {
     /// The round of the answer that told what is matched: a later one cannot tell less.
     pub(crate) matched_round: Round,
+    /// Answers of earlier rounds are those of an earlier member with this id.
+    pub(crate) since: Round,
     /// It lacks entries that it had acknowledged, and counts for nothing.
     pub(crate) forgot: bool,
+    /// Whether it said of itself that its answers count, the last time.
+    pub(crate) counts: bool,
     /// How it catches up, round by round.
     pub(crate) catch_up: CatchUp,
     /// The follower's log equals the leader's up to here, durably.
@@ -27,7 +31,7 @@ pub(crate) struct Progress {
     /// The first entry not yet sent.
     pub(crate) next: Index,
     pub(crate) state: ProgressState,
-    /// The latest round that was sent, and that was answered.
+    /// The latest round that was sent, and that was answered by one whose answers count.
     pub(crate) round_sent: Round,
     pub(crate) round_heard: Round,
     /// The latest commit index that was sent.
@@ -38,6 +42,15 @@ pub(crate) struct Progress {
     pub(crate) read: Option<(ReadTicket, Round)>,
     /// A read to be answered, with its index.
     pub(crate) read_reply: Option<(ReadTicket, Index)>,
+}
+
+/// What each answer to an append or a part of a snapshot says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    /// The latest round that the follower has heard.
+    pub(crate) round: Round,
+    /// Whether it remembers all that it ever voted and acknowledged.
+    pub(crate) counts: bool,
 }
 
 /// How entries are sent to a follower.
@@ -141,7 +154,9 @@ impl Progress {
     pub(crate) fn new(last: Index, now: Instant) -> Progress {
         Progress {
             matched_round: Round::default(),
+            since: Round::default(),
             forgot: false,
+            counts: true,
             catch_up: CatchUp::new(last, now),
             matched: Index::ZERO,
             next: last.next(),
@@ -153,6 +168,19 @@ impl Progress {
             read: None,
             read_reply: None,
         }
+    }
+
+    /// The follower has answered. Returns whether that is an answer of this member, and not of an earlier one with its id.
+    pub(crate) fn answered(&mut self, answer: Answer, now: Instant) -> bool {
+        if answer.round < self.since {
+            return false;
+        }
+        self.heard_at = now;
+        self.counts = answer.counts;
+        if answer.counts {
+            self.round_heard = self.round_heard.max(answer.round);
+        }
+        true
     }
 
     /// Whether its log is known to be a beginning of the leader's.

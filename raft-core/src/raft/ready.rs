@@ -77,11 +77,12 @@ impl<'a, S: Storage, const NODES: usize> Ready<'a, S, NODES> {
         let (from, term) = (raft.id, raft.term());
         if let Some(owed) = raft.replies.iter().position(|&(node, _)| node == to) {
             let (_, reply) = raft.replies.swap_remove(owed);
-            return Ok(Some(reply_message(reply, from, to, term)));
+            return Ok(Some(reply_message(reply, Envelope { from, to, term }, raft.counts())));
         }
         let position = raft.membership.position(to);
         let votes = raft.membership.find(to).is_some_and(Peer::votes);
         let envelope = Envelope { from, to, term };
+        let counts = raft.counts();
         match &mut raft.role {
             Role::PreCandidate(election) if votes => {
                 if !first_time(&mut election.asked, position) {
@@ -100,11 +101,12 @@ impl<'a, S: Storage, const NODES: usize> Ready<'a, S, NODES> {
             Role::Follower(Follower { leader: Some(following), .. }) if following.leader == to => {
                 let again = raft.config.election_timeout;
                 let ask_before = Instant(raft.now.0.saturating_sub(again.0));
-                // What a log that may have lost entries holds counts for nothing: it acknowledges only what
+                // What a log holds that may have lost entries counts for nothing: it acknowledges only what
                 // is committed without it, so that the rest is sent all the same.
                 let saved = raft.saved.through.index;
-                let durable = if raft.suspect.is_some() { saved.min(raft.commit) } else { saved };
-                Ok(tell_leader(following, envelope, durable, raft.applied, raft.now, ask_before))
+                let own =
+                    Own { saved: if counts { saved } else { saved.min(raft.commit) }, counts, applied: raft.applied };
+                Ok(tell_leader(following, envelope, own, raft.now, ask_before))
             }
             Role::Leader(_) => raft.tell_follower(envelope, entry_bytes_max),
             _ => Ok(None),
@@ -134,7 +136,8 @@ fn first_time<const NODES: usize>(asked: &mut [bool; NODES], position: Option<us
     asked.is_some_and(|asked| !core::mem::replace(asked, true))
 }
 
-fn reply_message(reply: Reply, from: NodeId, to: NodeId, own: Term) -> Message<'static> {
+fn reply_message(reply: Reply, envelope: Envelope, counts: bool) -> Message<'static> {
+    let Envelope { from, to, term: own } = envelope;
     let (term, body) = match reply {
         Reply::PreVote { term, granted: true } => (term, Body::PreVoteReply { granted: true }),
         Reply::PreVote { granted: false, .. } => (own, Body::PreVoteReply { granted: false }),
@@ -145,31 +148,47 @@ fn reply_message(reply: Reply, from: NodeId, to: NodeId, own: Term) -> Message<'
         Reply::Expelled(reason) => (own, Body::Expelled { reason }),
         Reply::Outdated => {
             let (round, matched) = (crate::message::Round::default(), Index::ZERO);
-            (own, Body::AppendReply { round, matched, rejected: None })
+            (own, Body::AppendReply { round, matched, rejected: None, counts })
         }
     };
     Message { from, to, term, body }
+}
+
+/// What a follower has, and may say.
+#[derive(Clone, Copy)]
+struct Own {
+    /// The last entry that it may acknowledge.
+    saved: Index,
+    applied: Index,
+    /// Whether its answers count for anything.
+    counts: bool,
 }
 
 /// What a follower has to tell its leader, if anything.
 fn tell_leader(
     following: &mut Following,
     envelope: Envelope,
-    saved: Index,
-    applied: Index,
+    own: Own,
     now: Instant,
     ask_before: Instant,
 ) -> Option<Message<'static>> {
+    let Own { saved, applied, counts } = own;
     if let Some(Received { through, bytes, resend }) = following.received.take() {
         following.round_told = following.round;
-        return Some(envelope.says(Body::SnapshotReply { through, received: bytes, round: following.round, resend }));
+        return Some(envelope.says(Body::SnapshotReply {
+            through,
+            received: bytes,
+            round: following.round,
+            resend,
+            counts,
+        }));
     }
     let matched = following.matched.min(saved);
     if following.rejected.is_some() || matched > following.matched_told || following.round > following.round_told {
         following.matched_told = following.matched_told.max(matched);
         following.round_told = following.round;
         let rejected = following.rejected.take();
-        return Some(envelope.says(Body::AppendReply { round: following.round, matched, rejected }));
+        return Some(envelope.says(Body::AppendReply { round: following.round, matched, rejected, counts }));
     }
     let ticket = following.read_wanted?;
     // One question at a time, and the next when the answer to the last has been reached: else reads
@@ -221,8 +240,8 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let follower = leader.followers.get_mut(position).filter(|follower| follower.round_sent < round)?;
         follower.round_sent = round;
         let term = self.storage.term(follower.matched)?;
-        let acknowledged = EntryId::new(term, follower.matched);
-        Some(envelope.says(Body::Expelled { reason: Expulsion::Forgot { acknowledged } }))
+        let (acknowledged, added) = (EntryId::new(term, follower.matched), self.membership.peer(position)?.added);
+        Some(envelope.says(Body::Expelled { reason: Expulsion::Forgot { acknowledged, added } }))
     }
 
     fn next_entries(
@@ -283,8 +302,8 @@ mod tests {
             following.read_wanted = Some(ReadTicket(wanted));
             following.read_asked = asked.map(|(ticket, at)| (ReadTicket(ticket), Instant(at)));
             following.read_confirmed = confirmed.map(|(ticket, index)| (ReadTicket(ticket), Index(index)));
-            let applied = Index(7);
-            let told = tell_leader(&mut following, envelope, Index(9), applied, Instant(50), Instant(ask_before));
+            let own = Own { saved: Index(9), applied: Index(7), counts: true };
+            let told = tell_leader(&mut following, envelope, own, Instant(50), Instant(ask_before));
             match told.map(|message| message.body) {
                 Some(Body::ReadRequest { ticket }) => {
                     assert_eq!((ticket, following.read_asked), (ReadTicket(wanted), Some((ticket, Instant(50)))));

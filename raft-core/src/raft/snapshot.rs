@@ -2,9 +2,9 @@
 //! in parts, of which a bounded number of bytes is under way, and which it can ask for again.
 
 use crate::crc::crc32c;
-use crate::message::{Body, Message, Round};
+use crate::message::{Body, Message};
 use crate::raft::event::Event;
-use crate::raft::progress::ProgressState;
+use crate::raft::progress::{Answer, ProgressState};
 use crate::raft::ready::Envelope;
 use crate::raft::role::Role;
 use crate::raft::{Raft, StepError};
@@ -82,19 +82,20 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
     pub(super) fn on_snapshot_reply(
         &mut self,
         from: NodeId,
+        answer: Answer,
         through: EntryId,
         received: u64,
-        round: Round,
         resend: bool,
     ) -> Result<(), StepError> {
         let Some(position) = self.membership.position(from) else { return Ok(()) };
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
-        if round > leader.round {
+        if answer.round > leader.round {
             return Err(StepError::NeverSent);
         }
         let Some(follower) = leader.followers.get_mut(position) else { return Ok(()) };
-        follower.heard_at = self.now;
-        follower.round_heard = follower.round_heard.max(round);
+        if !follower.answered(answer, self.now) {
+            return Ok(());
+        }
         follower.snapshot_received(through, received, resend);
         self.confirm_reads();
         Ok(())

@@ -75,7 +75,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let patience = random.timeout(config.election_timeout);
         let election_at = now.after(patience);
         let snapshot = storage.snapshot();
-        let raft = Raft {
+        let mut raft = Raft {
             id,
             cluster: first.cluster(),
             lease: first.lease(),
@@ -98,13 +98,16 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             hand_over_at: now,
             last_ticket,
             last_ticket_term: Term::ZERO,
-            expelled: None,
+            removed: None,
+            expelled: storage.hard_state().expelled,
             suspect: storage.suspect_through().map(|through| (through, storage.hard_state().term)),
             elections_won: 0,
             events: Events::default(),
             config,
             storage,
         };
+        // The power may have gone after the configuration became durable, and before this did.
+        raft.readmit();
         raft.check_invariants();
         Ok(raft)
     }

@@ -51,7 +51,7 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let Role::Leader(leader) = &self.role else { return None };
         let (now, timeout) = (self.now, self.config.election_timeout);
         let answers = |follower: &Progress| {
-            !follower.forgot && follower.is_replicating() && now.since(follower.heard_at) < timeout
+            !follower.forgot && follower.counts && follower.is_replicating() && now.since(follower.heard_at) < timeout
         };
         let peers = self.membership.peers().iter().zip(&leader.followers);
         peers

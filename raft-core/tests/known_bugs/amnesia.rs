@@ -9,7 +9,7 @@ use raft_core::types::Index;
 use crate::{Node, bodies, elect, entry, follower, id, save, step};
 
 fn acknowledge(raft: &mut Node, from: u64, round: u64, matched: u64) {
-    let reply = Body::AppendReply { round: Round(round), matched: Index(matched), rejected: None };
+    let reply = Body::AppendReply { round: Round(round), matched: Index(matched), rejected: None, counts: true };
     step(raft, from, 2, reply).unwrap();
 }
 
@@ -46,7 +46,7 @@ fn forget(raft: &mut Node, round: u64) {
     raft.tick(deadline).later();
     bodies(raft, 1);
     let rejected = Some(Rejection { previous: Index(9), hint: entry(1, 1) });
-    step(raft, 1, 2, Body::AppendReply { round: Round(round), matched: Index(0), rejected }).unwrap();
+    step(raft, 1, 2, Body::AppendReply { round: Round(round), matched: Index(0), rejected, counts: true }).unwrap();
 }
 
 #[test]
@@ -88,12 +88,16 @@ fn known_bug_61_a_member_is_told_once_in_a_round_that_it_forgot() {
 
 #[test]
 fn known_bug_61_only_who_can_know_expels_and_only_if_it_holds() {
-    let (removed, forgot) = (Expulsion::Removed { by: entry(1, 5) }, Expulsion::Forgot { acknowledged: entry(1, 5) });
+    let (removed, forgot) =
+        (Expulsion::Removed { by: entry(1, 5) }, Expulsion::Forgot { acknowledged: entry(1, 5), added: Index(1) });
     for reason in [removed, forgot] {
         let mut raft = follower(3);
         step(&mut raft, 9, 1, Body::Expelled { reason }).unwrap();
         assert_eq!(raft.expelled(), None, "node 9 is nobody");
         step(&mut raft, 1, 1, Body::Expelled { reason }).unwrap();
+        wait_for_leader(&mut raft);
+        assert_eq!(raft.expelled(), None, "that is not durable yet");
+        save(&mut raft);
         assert_eq!(raft.expelled(), Some(reason));
         step(&mut raft, 2, 5, Body::Vote { last: entry(4, 9), transfer: false }).unwrap();
         save(&mut raft);
@@ -103,14 +107,25 @@ fn known_bug_61_only_who_can_know_expels_and_only_if_it_holds() {
         raft.tick(deadline).later();
         assert_eq!(raft.role(), RoleName::Follower, "it does not campaign");
     }
-    let wrong = [Expulsion::Removed { by: entry(1, 1) }, Expulsion::Forgot { acknowledged: entry(1, 1) }];
+    let wrong =
+        [Expulsion::Removed { by: entry(1, 1) }, Expulsion::Forgot { acknowledged: entry(1, 1), added: Index(1) }];
     for reason in wrong {
         let mut raft = follower(3);
         step(&mut raft, 1, 1, Body::Expelled { reason }).unwrap();
+        wait_for_leader(&mut raft);
+        save(&mut raft);
         assert_eq!(raft.expelled(), None, "{reason:?}: it knows that entry");
     }
     let mut raft = follower(3);
     elect(&mut raft);
     step(&mut raft, 1, 2, Body::Expelled { reason: removed }).unwrap();
+    wait_for_leader(&mut raft);
+    save(&mut raft);
     assert_eq!((raft.role(), raft.expelled()), (RoleName::Follower, Some(removed)), "also a leader");
+}
+
+/// No leader is heard for an election timeout: whoever is said to be removed believes it then.
+fn wait_for_leader(raft: &mut Node) {
+    let deadline = raft.deadline();
+    raft.tick(deadline).later();
 }

@@ -120,10 +120,10 @@ fn known_bug_12_every_answer_of_a_higher_term_ends_a_leader() {
     let answers = [
         Body::PreVoteReply { granted: false },
         Body::VoteReply { granted: false },
-        Body::AppendReply { round: Round(0), matched: Index(0), rejected: None },
+        Body::AppendReply { round: Round(0), matched: Index(0), rejected: None, counts: true },
         Body::ReadRequest { ticket: ReadTicket(1) },
         Body::ReadReply { ticket: ReadTicket(1), index: Index(1) },
-        Body::SnapshotReply { through: entry(2, 2), received: 0, round: Round(0), resend: false },
+        Body::SnapshotReply { through: entry(2, 2), received: 0, round: Round(0), resend: false, counts: true },
         Body::Campaign,
     ];
     for answer in answers {
@@ -206,7 +206,8 @@ fn known_bug_28_late_answers_never_take_back_what_is_known_to_match() {
     let mut raft = follower(3);
     elect(&mut raft);
     bodies(&mut raft, 1);
-    let reply = |matched, rejected| Body::AppendReply { round: Round(1), matched: Index(matched), rejected };
+    let reply =
+        |matched, rejected| Body::AppendReply { round: Round(1), matched: Index(matched), rejected, counts: true };
     step(&mut raft, 1, 2, reply(2, None)).unwrap();
     assert_eq!(raft.commit(), Index(2));
     let late = Rejection { previous: Index(1), hint: entry(1, 1) };
@@ -239,7 +240,7 @@ fn known_bug_32_reports_of_saves_may_overtake_each_other() {
     elect(&mut raft);
     let now = raft.ready().to_save();
     assert_eq!(now, None);
-    let early = Saved { hard_state: HardState { term: Term(1), vote: None }, through: entry(1, 1) };
+    let early = Saved { hard_state: HardState { term: Term(1), vote: None, expelled: None }, through: entry(1, 1) };
     raft.saved(early).later();
     assert_eq!(raft.ready().to_save(), None, "what was durable stays so");
     assert_eq!(raft.role(), RoleName::Leader);
@@ -253,12 +254,12 @@ fn known_bug_34_a_follower_whose_entries_were_compacted_away_gets_none_instead_o
     let mut raft: Raft<_, 5> = Raft::new(id(3), Config::default(), log, Instant(0)).unwrap();
     elect(&mut raft);
     let _ = (bodies(&mut raft, 1), bodies(&mut raft, 2));
-    let reply = Body::AppendReply { round: Round(1), matched: Index(2), rejected: None };
+    let reply = Body::AppendReply { round: Round(1), matched: Index(2), rejected: None, counts: true };
     step(&mut raft, 1, 2, reply).unwrap();
     raft.applied(Index(2)).later();
     raft.storage_mut().compact(Index(2));
     let rejected = Some(Rejection { previous: Index(1), hint: EntryId::ZERO });
-    step(&mut raft, 2, 2, Body::AppendReply { round: Round(1), matched: Index(0), rejected }).unwrap();
+    step(&mut raft, 2, 2, Body::AppendReply { round: Round(1), matched: Index(0), rejected, counts: true }).unwrap();
     assert_eq!(bodies(&mut raft, 2), [""; 0]);
 }
 
@@ -344,7 +345,7 @@ fn known_bug_29_commit_is_what_more_than_half_hold_in_every_case() {
                 let index = u64::from(digits % 3) + 2;
                 digits /= 3;
                 matched.push(index);
-                let reply = Body::AppendReply { round: Round(1), matched: Index(index), rejected: None };
+                let reply = Body::AppendReply { round: Round(1), matched: Index(index), rejected: None, counts: true };
                 step(&mut raft, member, 2, reply).unwrap();
             }
             assert_eq!(raft.commit(), Index(highest_on_a_quorum(&matched)), "{matched:?}");
@@ -372,7 +373,8 @@ fn known_bug_45_a_read_is_confirmed_by_more_than_half_in_every_case() {
         for answers in 0..members {
             let mut raft = follower(members);
             elect_of(&mut raft, members);
-            let reply = |round| Body::AppendReply { round: Round(round), matched: Index(2), rejected: None };
+            let reply =
+                |round| Body::AppendReply { round: Round(round), matched: Index(2), rejected: None, counts: true };
             for member in (1..=members).filter(|&member| member != 3) {
                 bodies(&mut raft, member);
                 step(&mut raft, member, 2, reply(1)).unwrap();

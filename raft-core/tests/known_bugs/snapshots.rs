@@ -45,7 +45,7 @@ fn known_bug_09_a_snapshot_takes_back_neither_term_nor_vote() {
     let mut raft = follower(3);
     step(&mut raft, 1, 5, Body::Vote { last: entry(1, 1), transfer: false }).unwrap();
     save(&mut raft);
-    let voted = HardState { term: Term(5), vote: Some(id(1)) };
+    let voted = HardState { term: Term(5), vote: Some(id(1)), expelled: None };
     let (snapshot, bytes) = of_three(entry(4, 7));
     send(&mut raft, 5, snapshot, &bytes).unwrap();
     save(&mut raft);

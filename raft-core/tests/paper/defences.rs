@@ -109,13 +109,12 @@ fn grants_transfer(node: &mut Lone, term: u64) -> bool {
 /// own log does not know better.
 #[test]
 fn a_node_is_expelled_only_for_what_its_log_does_not_disprove() {
-    let forgot = |acknowledged| Expulsion::Forgot { acknowledged };
+    let forgot = |acknowledged| Expulsion::Forgot { acknowledged, added: Index(1) };
     let removed = |by| Expulsion::Removed { by };
     let told = |reason| {
         let mut node = Lone::with_log(3, &[1, 1, 1]);
         node.append(2, 1, at(1, 4), &[], 2).unwrap();
-        node.step(2, 1, Body::Expelled { reason }).unwrap();
-        node.raft.expelled() == Some(reason)
+        expelled_by(&mut node, reason) == Some(reason)
     };
     assert!(told(forgot(at(1, 5))), "it is not in the log");
     assert!(!told(forgot(at(1, 4))), "it is in the log");
@@ -127,10 +126,17 @@ fn a_node_is_expelled_only_for_what_its_log_does_not_disprove() {
     let others = without.members().iter().filter(|member| member.id != id(1)).cloned();
     let without = Configuration::new(ClusterId(1), without.limits(), others).unwrap();
     left_out.configure(at(1, 1), at(1, 2), &without);
-    left_out.step(2, 1, Body::Expelled { reason: removed(at(1, 1)) }).unwrap();
-    assert_eq!(left_out.raft.expelled(), None, "that configuration is not the latest");
-    left_out.step(2, 1, Body::Expelled { reason: removed(at(1, 2)) }).unwrap();
-    assert_eq!(left_out.raft.expelled(), Some(removed(at(1, 2))));
+    assert_eq!(expelled_by(&mut left_out, removed(at(1, 1))), None, "that configuration is not the latest");
+    assert_eq!(expelled_by(&mut left_out, removed(at(1, 2))), Some(removed(at(1, 2))));
+}
+
+/// What it is expelled for when member 2 has said so, no leader was heard for an election timeout, and all is durable.
+fn expelled_by(node: &mut Lone, reason: Expulsion) -> Option<Expulsion> {
+    node.step(2, 1, Body::Expelled { reason }).unwrap();
+    let deadline = node.raft.deadline();
+    node.raft.tick(deadline).later();
+    node.save();
+    node.raft.expelled()
 }
 
 /// Snapshots are made less often while one is sent: but only for somebody who takes it.
@@ -144,7 +150,7 @@ fn a_snapshot_is_being_sent_as_long_as_the_follower_answers() {
     node.compact(5);
     assert!(!node.raft.sends_snapshot(), "nobody needs it yet");
     let nothing = Some(Rejection { previous: Index(1), hint: EntryId::ZERO });
-    let reply = Body::AppendReply { round: Round(1), matched: Index(0), rejected: nothing };
+    let reply = Body::AppendReply { round: Round(1), matched: Index(0), rejected: nothing, counts: true };
     node.step(3, 2, reply).unwrap();
     node.said(3);
     assert!(node.raft.sends_snapshot());
@@ -171,7 +177,7 @@ fn a_newer_snapshot_is_begun_with_the_very_next_message() {
     node.acknowledge(2, 5);
     node.compact(5);
     let nothing = Some(Rejection { previous: Index(1), hint: EntryId::ZERO });
-    let reply = Body::AppendReply { round: Round(1), matched: Index(0), rejected: nothing };
+    let reply = Body::AppendReply { round: Round(1), matched: Index(0), rejected: nothing, counts: true };
     node.step(3, 2, reply).unwrap();
     assert_eq!(part(&mut node), Some((at(2, 5), 0, 20)));
     assert_eq!(part(&mut node), Some((at(2, 5), 20, 20)));

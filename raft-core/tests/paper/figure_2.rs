@@ -302,16 +302,16 @@ fn one_of_each_kind() -> Vec<Body<'static>> {
         Body::VoteReply { granted: true },
         Body::VoteReply { granted: false },
         Body::Append { previous: at(1, 1), commit: Index(1), round, entries: Records::EMPTY },
-        Body::AppendReply { round, matched: Index(0), rejected: None },
+        Body::AppendReply { round, matched: Index(0), rejected: None, counts: true },
         Body::ReadRequest { ticket },
         Body::ReadReply { ticket, index: Index(1) },
         Body::Forward { ticket: ForwardTicket(1), first: ForwardTicket(1), round: Round(1), secret: None, operation },
         Body::Forwarded { ticket: ForwardTicket(1), outcome: Err(ProposeError::Busy) },
         Body::Campaign,
         Body::Expelled { reason: Expulsion::Removed { by: at(9, 9) } },
-        Body::Expelled { reason: Expulsion::Forgot { acknowledged: at(9, 9) } },
+        Body::Expelled { reason: Expulsion::Forgot { acknowledged: at(9, 9), added: Index(1) } },
         Body::Snapshot { snapshot, offset: 0, round, data: Bytes(b"part") },
-        Body::SnapshotReply { through: at(9, 9), received: 0, round, resend: false },
+        Body::SnapshotReply { through: at(9, 9), received: 0, round, resend: false, counts: true },
         Body::Digest { check: at(9, 9), digest: 1, by: id(1) },
     ]
 }
@@ -387,7 +387,7 @@ fn followers_wait_no_longer_for_stale_leaders_and_refused_votes() {
 fn candidates_begin_a_term_with_their_own_vote() {
     let mut node = Lone::of(3);
     node.campaign();
-    let hard_state = HardState { term: Term(2), vote: NodeId::new(1) };
+    let hard_state = HardState { term: Term(2), vote: NodeId::new(1), expelled: None };
     assert_eq!(node.raft.storage().hard_state(), hard_state);
     assert!(node.raft.deadline() > node.now);
     assert_eq!(node.said(2), [], "the vote is not durable yet");
@@ -519,7 +519,7 @@ fn leaders_decrement_the_next_index_and_try_again() {
         let said = node.said(2);
         assert!(matches!(&said[..], [Said::Append { previous, .. }] if previous.index.0 == refused), "{said:?}");
         let rejected = Some(Rejection { previous: Index(refused), hint });
-        node.step(2, 6, Body::AppendReply { round: Round(1), matched: Index(0), rejected }).unwrap();
+        node.step(2, 6, Body::AppendReply { round: Round(1), matched: Index(0), rejected, counts: true }).unwrap();
         assert_eq!(next(&node), expected);
     }
     let said = node.said(2);

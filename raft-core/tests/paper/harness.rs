@@ -153,7 +153,12 @@ impl Lone {
             Said::Append { round, .. } => Some(*round),
             _ => None,
         });
-        let reply = Body::AppendReply { round: Round(round.unwrap_or(0)), matched: Index(matched), rejected: None };
+        let reply = Body::AppendReply {
+            round: Round(round.unwrap_or(0)),
+            matched: Index(matched),
+            rejected: None,
+            counts: true,
+        };
         self.step(from, self.raft.term().0, reply).unwrap();
     }
 

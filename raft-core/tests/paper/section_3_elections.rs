@@ -388,7 +388,7 @@ fn section_3_10_leadership_is_handed_over() {
     assert!(matches!(node.propose(), Err(ProposeError::Transferring { .. })));
     let said = node.said(2);
     assert!(!said.contains(&Said::Campaign), "it lacks entry {entry}: {said:?}");
-    let reply = Body::AppendReply { round: Round(1), matched: entry.index, rejected: None };
+    let reply = Body::AppendReply { round: Round(1), matched: entry.index, rejected: None, counts: true };
     node.step(2, 2, reply).unwrap();
     assert!(node.said(2).contains(&Said::Campaign));
     let end = node.now.0 + TIMEOUT;
@@ -455,7 +455,7 @@ fn section_3_10_a_target_that_needs_a_snapshot_gets_it_first() {
     assert_eq!(node.said(2), [Said::Other], "the snapshot");
     let early = node.raft.transfer(node.now, Some(id(2))).map(|ready| ready.later());
     assert_eq!(early, Err(TransferError::Unreachable { to: id(2) }));
-    let installed = Body::AppendReply { round: Round(1), matched: Index(5), rejected: None };
+    let installed = Body::AppendReply { round: Round(1), matched: Index(5), rejected: None, counts: true };
     node.step(2, 2, installed).unwrap();
     node.raft.transfer(node.now, Some(id(2))).unwrap().later();
     assert!(node.said(2).contains(&Said::Campaign));

@@ -150,7 +150,7 @@ fn section_3_5_every_kind_of_follower_is_brought_in_line() {
             }
             for said in follower.said(2) {
                 let Said::AppendReply { matched, rejected } = said else { panic!("{said:?}") };
-                let reply = Body::AppendReply { round: Round(1), matched: Index(matched), rejected };
+                let reply = Body::AppendReply { round: Round(1), matched: Index(matched), rejected, counts: true };
                 lead.step(2, term, reply).unwrap();
             }
         }

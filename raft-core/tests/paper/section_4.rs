@@ -197,7 +197,7 @@ fn section_4_2_1_an_empty_log_is_found_in_one_exchange() {
     let [Said::Append { previous, .. }] = probe[..] else { panic!("{probe:?}") };
     assert!(previous.index.0 > 200);
     let empty = Some(Rejection { previous: previous.index, hint: EntryId::ZERO });
-    node.step(4, 2, Body::AppendReply { round: Round(1), matched: Index(0), rejected: empty }).unwrap();
+    node.step(4, 2, Body::AppendReply { round: Round(1), matched: Index(0), rejected: empty, counts: true }).unwrap();
     assert_eq!(next(&node), Index(1));
     let said = node.said(4);
     assert!(matches!(&said[..], [Said::Append { previous: EntryId::ZERO, entries, .. }] if entries[0] == at(1, 1)));
@@ -211,7 +211,7 @@ fn section_4_2_2_who_is_left_out_campaigns_until_that_is_committed() {
     for (commit, role) in [(2, RoleName::PreCandidate), (3, RoleName::Follower)] {
         let mut node = Lone::of(3);
         let first = node.raft.configuration().unwrap();
-        let joint = first.change(&[MemberChange::Remove(id(1))], |_| true).unwrap();
+        let joint = first.change(Index(2), &[MemberChange::Remove(id(1))], |_| true).unwrap();
         node.configure(at(1, 1), at(1, 2), &joint);
         node.configure(at(1, 2), at(1, 3), &joint.leave());
         node.append(2, 1, at(1, 3), &[], commit).unwrap();

@@ -283,7 +283,7 @@ fn section_6_4_an_earlier_round_confirms_nothing() {
     let Said::Append { round, .. } = before[0] else { panic!("{before:?}") };
     let (read, ready) = node.raft.read(node.now).unwrap();
     ready.later();
-    let late = Body::AppendReply { round: Round(round), matched: Index(2), rejected: None };
+    let late = Body::AppendReply { round: Round(round), matched: Index(2), rejected: None, counts: true };
     node.step(2, 2, late).unwrap();
     assert_eq!(node.raft.read_state(read), ReadState::Waiting);
 }
@@ -304,7 +304,7 @@ fn section_6_4_one_round_serves_all_reads_that_wait() {
     }
     let said = node.said(2);
     let [Said::Append { round, .. }] = said[..] else { panic!("{said:?}") };
-    let reply = Body::AppendReply { round: Round(round), matched: Index(2), rejected: None };
+    let reply = Body::AppendReply { round: Round(round), matched: Index(2), rejected: None, counts: true };
     node.step(2, 2, reply).unwrap();
     assert!(reads.iter().all(|&read| node.raft.read_state(read) == ReadState::Ready));
 }

@@ -31,9 +31,10 @@ impl World {
             Body::Append { previous, commit, round, entries: records } => {
                 format!("Append after {previous}: {}; commit {commit}, round {}", entries(&records), round.0)
             }
-            Body::AppendReply { round, matched, rejected } => {
+            Body::AppendReply { round, matched, rejected, counts } => {
                 let rejected = rejected.map(|it| format!(", rejected after {}, try {}", it.previous, it.hint));
-                format!("AppendReply: matched {matched}, round {}{}", round.0, rejected.unwrap_or_default())
+                let counts = if counts { "" } else { ", counts for nothing" };
+                format!("AppendReply: matched {matched}, round {}{}{counts}", round.0, rejected.unwrap_or_default())
             }
             Body::ReadRequest { ticket } => format!("ReadRequest {}", self.ticket(ticket)),
             Body::ReadReply { ticket, index } => format!("ReadReply {}: index {index}", self.ticket(ticket)),
@@ -42,9 +43,10 @@ impl World {
             Body::Snapshot { snapshot, offset, round, data } => {
                 format!("{}; round {}", World::part(snapshot, offset, data.0), round.0)
             }
-            Body::SnapshotReply { through, received, round, resend } => {
+            Body::SnapshotReply { through, received, round, resend, counts } => {
                 let resend = if resend { ", send from there" } else { "" };
-                format!("SnapshotReply {through}: {received} received, round {}{resend}", round.0)
+                let counts = if counts { "" } else { ", counts for nothing" };
+                format!("SnapshotReply {through}: {received} received, round {}{resend}{counts}", round.0)
             }
             other => format!("{other:?}"),
         };
@@ -55,9 +57,8 @@ impl World {
 pub(crate) fn expulsion(reason: Expulsion) -> String {
     match reason {
         Expulsion::Removed { by } => format!("removed by {by}"),
-        Expulsion::Forgot { acknowledged } => format!("forgot {acknowledged}"),
+        Expulsion::Forgot { acknowledged, added } => format!("forgot {acknowledged} of the member added by {added}"),
         Expulsion::Contradicted { found } => format!("contradicted by {found}"),
-        other => format!("{other:?}"),
     }
 }
 

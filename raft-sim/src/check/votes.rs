@@ -56,7 +56,7 @@ mod tests {
     fn a_vote_that_changes_and_one_that_is_forgotten_are_found() {
         let [node, one, two] = [9, 1, 2].map(|id| NodeId::new(id).unwrap());
         let storage = Incarnation(5);
-        let state = |term, vote| HardState { term: Term(term), vote };
+        let state = |term, vote| HardState { term: Term(term), vote, expelled: None };
         let mut votes = Votes::default();
         assert_eq!(votes.started(node, storage, state(0, None)), Ok(()));
         assert_eq!(votes.saved(node, storage, state(2, None)), Ok(()));

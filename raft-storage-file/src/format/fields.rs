@@ -1,10 +1,16 @@
 //! Numbers into fixed arrays, and back.
 
 use raft_core::crc::crc32c;
+use raft_core::raft::event::Expulsion;
 use raft_core::storage::HardState;
 use raft_core::types::{EntryId, Index, NodeId, Term};
 
 use super::{FORMAT_VERSION, HeaderError};
+
+/// The kinds of expulsion.
+const REMOVED: u64 = 1;
+const FORGOT: u64 = 2;
+const CONTRADICTED: u64 = 3;
 
 /// Fills an array of `N` bytes from its beginning. The layouts are constant, so that running over
 /// its end is a mistake that the first test of a layout finds.
@@ -42,7 +48,13 @@ impl<const N: usize> Writer<N> {
     }
 
     pub(super) fn hard_state(&mut self, hard_state: HardState) -> &mut Writer<N> {
-        self.u64(hard_state.term.0).u64(hard_state.vote.map_or(0, NodeId::get))
+        self.u64(hard_state.term.0).u64(hard_state.vote.map_or(0, NodeId::get));
+        match hard_state.expelled {
+            None => self.u64(0).entry_id(EntryId::ZERO).u64(0),
+            Some(Expulsion::Removed { by }) => self.u64(REMOVED).entry_id(by).u64(0),
+            Some(Expulsion::Forgot { acknowledged, added }) => self.u64(FORGOT).entry_id(acknowledged).u64(added.0),
+            Some(Expulsion::Contradicted { found }) => self.u64(CONTRADICTED).entry_id(found).u64(0),
+        }
     }
 
     pub(super) fn finish(&self) -> [u8; N] {
@@ -82,8 +94,7 @@ impl<'a> Reader<'a> {
         }
         match reader.u32() {
             FORMAT_VERSION => {}
-            version if version > FORMAT_VERSION => return Err(HeaderError::Newer { version }),
-            _ => return Err(HeaderError::Damaged),
+            version => return Err(HeaderError::OtherVersion { version }),
         }
         reader.u32();
         Ok(reader)
@@ -118,6 +129,14 @@ impl<'a> Reader<'a> {
 
     pub(super) fn hard_state(&mut self) -> HardState {
         let (term, vote) = (self.u64(), self.u64());
-        HardState { term: Term(term), vote: NodeId::new(vote) }
+        let (kind, entry, added) = (self.u64(), self.entry_id(), self.u64());
+        let expelled = match kind {
+            REMOVED => Some(Expulsion::Removed { by: entry }),
+            FORGOT => Some(Expulsion::Forgot { acknowledged: entry, added: Index(added) }),
+            CONTRADICTED => Some(Expulsion::Contradicted { found: entry }),
+            // Another kind does not encode to the same bytes again, and that is checked.
+            _ => None,
+        };
+        HardState { term: Term(term), vote: NodeId::new(vote), expelled }
     }
 }

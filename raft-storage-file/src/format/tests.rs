@@ -1,3 +1,4 @@
+use raft_core::raft::event::Expulsion;
 use raft_core::storage::SnapshotId;
 use raft_core::types::{ClusterTime, Index, Term};
 
@@ -15,7 +16,7 @@ fn segment_header() -> SegmentHeader {
         prepared_bytes: 4096,
         base: EntryId::ZERO,
         last: EntryId::new(Term(1), Index(9)),
-        hard_state: HardState { term: Term(5), vote: NodeId::new(3) },
+        hard_state: HardState { term: Term(5), vote: NodeId::new(3), expelled: None },
         previous_end: 1000,
         chain: 0xaabb_ccdd,
     }
@@ -27,6 +28,10 @@ fn snapshot_header() -> SnapshotHeader {
     SnapshotHeader { incarnation: Incarnation(0x0405), id }
 }
 
+fn lost_entries() -> Expulsion {
+    Expulsion::Forgot { acknowledged: EntryId::new(Term(4), Index(8)), added: Index(6) }
+}
+
 fn batch_header() -> BatchHeader {
     BatchHeader {
         records_bytes: 34,
@@ -35,7 +40,7 @@ fn batch_header() -> BatchHeader {
         offset: 128,
         durable: 128,
         previous: EntryId::new(Term(1), Index(9)),
-        hard_state: HardState { term: Term(5), vote: None },
+        hard_state: HardState { term: Term(5), vote: None, expelled: Some(lost_entries()) },
         chain: 0xaabb_ccdd,
         records_checksum: 0x0102_0304,
         zero_sectors: 0,
@@ -54,8 +59,8 @@ fn hex(bytes: &[u8]) -> Vec<String> {
 #[test]
 fn golden_vectors() {
     let identity_bytes = [
-        "524146544e4f4445 0100000000000000 0201000000000000 0000000000000000",
-        "0300000000000000 0504000000000000 0000000000000000 000000000adf731a",
+        "524146544e4f4445 0200000000000000 0201000000000000 0000000000000000",
+        "0300000000000000 0504000000000000 0000000000000000 0000000005b42cf3",
     ];
     let segment_bytes = [
         "524146542057414c 0100000000000000 0504000000000000 0000000000000000",
@@ -86,7 +91,9 @@ fn headers_are_read_as_they_were_written() {
     assert_eq!(SnapshotHeader::decode(&snapshot_header().encode()), Ok(snapshot_header()));
     let empty = BatchHeader { entries: 0, records_bytes: 0, ..batch_header() };
     let resets = BatchHeader { resets: true, ..batch_header() };
-    for header in [batch_header(), resets, BatchHeader { seals: true, ..empty }] {
+    let removed = Some(Expulsion::Removed { by: EntryId::new(Term(4), Index(8)) });
+    let removed = BatchHeader { hard_state: HardState { expelled: removed, ..batch_header().hard_state }, ..empty };
+    for header in [batch_header(), resets, removed, BatchHeader { seals: true, ..empty }] {
         assert_eq!(BatchHeader::decode(&header.encode()), Some(header));
     }
 }
@@ -120,10 +127,10 @@ fn the_mark_of_a_suspect_log_has_these_bytes() {
     let mark = SuspectMark { incarnation: Incarnation(0x1234_5678), through: Index(300) };
     let bytes = mark.encode();
     let mut expected = [0; SUSPECT_BYTES];
-    expected[..9].copy_from_slice(b"RAFTSUSP\x01");
+    expected[..9].copy_from_slice(b"RAFTSUSP\x02");
     expected[16..20].copy_from_slice(&[0x78, 0x56, 0x34, 0x12]);
     expected[32..34].copy_from_slice(&[0x2c, 0x01]);
-    expected[60..].copy_from_slice(&[0x62, 0xb7, 0xbf, 0x83]);
+    expected[60..].copy_from_slice(&[0x6d, 0xdc, 0xe0, 0x6a]);
     assert_eq!(bytes, expected);
     assert_eq!(SuspectMark::decode(&bytes), Ok(mark));
     for bit in 0..SUSPECT_BYTES * 8 {

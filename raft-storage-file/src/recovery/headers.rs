@@ -68,7 +68,7 @@ fn read_header<F: Files>(files: &F, number: u64, after: Index) -> Result<Segment
     files.read_at(&file, &mut header, 0).map_err(DiskError::at(Operation::Read, name, 0))?;
     let header = SegmentHeader::decode(&header).map_err(|error| match error {
         HeaderError::Damaged => OpenError::SegmentDamaged { name, after },
-        HeaderError::Newer { version } => OpenError::Newer { name, version },
+        HeaderError::OtherVersion { version } => OpenError::OtherVersion { name, version },
     })?;
     if bytes < header.prepared_bytes { Err(short(header.prepared_bytes)) } else { Ok(header) }
 }

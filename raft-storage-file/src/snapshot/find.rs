@@ -61,7 +61,7 @@ fn read_header<F: Files>(files: &F, name: Name) -> Result<Option<SnapshotHeader>
     match SnapshotHeader::decode(&bytes) {
         Ok(header) => Ok(Some(header)),
         Err(HeaderError::Damaged) => Ok(None),
-        Err(HeaderError::Newer { version }) => Err(OpenError::Newer { name, version }),
+        Err(HeaderError::OtherVersion { version }) => Err(OpenError::OtherVersion { name, version }),
     }
 }
 

@@ -257,7 +257,7 @@ fn a_received_snapshot_takes_the_place_of_the_log_with_the_next_flush() {
         assert!(storage.is_pending());
         assert_eq!(read_back(&mut storage), content(id(4, 500), 100_000));
         assert_eq!((storage.term(Index(50)), storage.term(Index(500))), (None, Some(Term(4))));
-        let hard_state = HardState { term: Term(4), vote: None };
+        let hard_state = HardState { term: Term(4), vote: None, expelled: None };
         storage.set_hard_state(hard_state);
         let header = EntryHeader::new(id(4, 501), ClusterTime(6000), EntryKind::Noop, &[]).unwrap();
         storage.append(&header, &[]).unwrap();

@@ -135,7 +135,7 @@ fn read_identity<F: Files>(files: &F) -> Result<Identity, OpenError> {
     files.read_at(&file, &mut bytes, 0).map_err(DiskError::at(Operation::Read, Name::Identity, 0))?;
     Identity::decode(&bytes).map_err(|error| match error {
         HeaderError::Damaged => OpenError::IdentityDamaged,
-        HeaderError::Newer { version } => OpenError::Newer { name: Name::Identity, version },
+        HeaderError::OtherVersion { version } => OpenError::OtherVersion { name: Name::Identity, version },
     })
 }
 

@@ -8,7 +8,7 @@ use raft_core::types::{ClusterId, Incarnation, NodeId};
 use super::*;
 use crate::error::{OpenError, Operation};
 use crate::files::Name;
-use crate::format::{BatchHeader, SegmentHeader};
+use crate::format::{BatchHeader, IDENTITY_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::options::SuspectTail;
 use crate::simulated::{Call, Disk, Fate};
 
@@ -53,7 +53,7 @@ fn create(disk: &Disk) -> FileStorage<Disk> {
 fn what_was_saved_is_there_after_reopening() {
     let disk = Disk::new();
     let mut storage = create(&disk);
-    let hard_state = HardState { term: Term(3), vote: NodeId::new(2) };
+    let hard_state = HardState { term: Term(3), vote: NodeId::new(2), expelled: None };
     storage.set_hard_state(hard_state);
     for n in 0..100u8 {
         append(&mut storage, 3, &[n; 50]);
@@ -155,13 +155,13 @@ fn mistakes_of_the_caller_are_final_and_are_not_written() {
     let mistakes: [Mistake; 4] = [
         |storage| storage.append(&header(1, 5, b""), &[]).unwrap(),
         |storage| storage.append(&header(1, 2, b"abc"), &[b"ab"]).unwrap(),
-        |storage| storage.set_hard_state(HardState { term: Term(1), vote: None }),
-        |storage| storage.set_hard_state(HardState { term: Term(2), vote: NodeId::new(2) }),
+        |storage| storage.set_hard_state(HardState { term: Term(1), vote: None, expelled: None }),
+        |storage| storage.set_hard_state(HardState { term: Term(2), vote: NodeId::new(2), expelled: None }),
     ];
     for mistake in mistakes {
         let disk = Disk::new();
         let mut storage = create(&disk);
-        storage.set_hard_state(HardState { term: Term(2), vote: NodeId::new(1) });
+        storage.set_hard_state(HardState { term: Term(2), vote: NodeId::new(1), expelled: None });
         append(&mut storage, 1, b"x");
         storage.flush().unwrap();
         let contents = disk.contents();
@@ -189,7 +189,7 @@ fn a_full_disk_is_said_before_anything_is_taken() {
     }
     assert!(refused > 40, "there is room for fewer than 60 entries");
     // Votes can be saved still, and all is as it was when there is room again.
-    storage.set_hard_state(HardState { term: Term(9), vote: None });
+    storage.set_hard_state(HardState { term: Term(9), vote: None, expelled: None });
     storage.flush().unwrap();
     disk.set_capacity(100_000);
     let before = storage.last().index;
@@ -252,8 +252,11 @@ fn every_wrong_directory_has_its_own_answer() {
     assert!(matches!(damaged(&|disk| disk.take(Name::Identity)), OpenError::IdentityMissing));
     assert!(matches!(damaged(&flip(Name::Identity, 20)), OpenError::IdentityDamaged));
     assert!(matches!(damaged(&|disk| disk.put(Name::Identity, vec![0; 10])), OpenError::IdentityDamaged));
-    assert!(matches!(damaged(&newer(Name::Identity)), OpenError::Newer { version: 2, .. }));
-    assert!(matches!(damaged(&newer(Name::Segment(2))), OpenError::Newer { name: Name::Segment(2), version: 2 }));
+    assert!(matches!(damaged(&other_version(Name::Identity)), OpenError::OtherVersion { version: 1, .. }));
+    assert!(matches!(
+        damaged(&other_version(Name::Segment(2))),
+        OpenError::OtherVersion { name: Name::Segment(2), version: 1 }
+    ));
     let last = whole.contents().keys().filter(|name| matches!(name, Name::Segment(_))).count() as u64;
     assert!(last >= 3);
     for number in 1..=last {
@@ -269,11 +272,11 @@ fn every_wrong_directory_has_its_own_answer() {
     }
 }
 
-fn newer(name: Name) -> impl Fn(&Disk) {
+fn other_version(name: Name) -> impl Fn(&Disk) {
     move |disk| {
         let mut bytes = disk.bytes(name).unwrap();
-        bytes[8] = 2;
-        let header = if name == Name::Identity { 64 } else { 128 };
+        bytes[8] = 1;
+        let header = if name == Name::Identity { IDENTITY_BYTES } else { SEGMENT_HEADER_BYTES };
         let checksum = raft_core::crc::crc32c(0, &bytes[..header - 4]);
         bytes[header - 4..header].copy_from_slice(&checksum.to_le_bytes());
         disk.put(name, bytes);

@@ -227,7 +227,7 @@ impl Enumeration {
     fn go_on(&self, mut storage: FileStorage<Disk>, disk: &Disk) {
         let id = EntryId::new(Term(1000), storage.last().index.next());
         append(&mut storage, id, 70).unwrap();
-        storage.set_hard_state(HardState { term: Term(1000), vote: None });
+        storage.set_hard_state(HardState { term: Term(1000), vote: None, expelled: None });
         storage.flush().unwrap();
         let snapshot = adopt(&mut storage, id).unwrap();
         assert_eq!(storage.snapshot(), Some(snapshot), "gone on");

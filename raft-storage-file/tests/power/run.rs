@@ -3,6 +3,7 @@
 use std::io;
 
 use raft_core::entry::{EntryHeader, EntryKind};
+use raft_core::raft::event::Expulsion;
 use raft_core::storage::{Full, HardState, SnapshotId, Storage};
 use raft_core::types::{EntryId, Index, NodeId, Term};
 use raft_storage_file::simulated::Disk;
@@ -123,7 +124,14 @@ impl Run {
                 }
             }
             Action::Vote(term, vote) => {
-                view.hard_state = HardState { term: Term(*term), vote: NodeId::new(*vote) };
+                // Whatever else the hard state holds survives with its term: in some it is expelled, in others not any more.
+                let entry = EntryId::new(Term(*term), Index(*term));
+                let expelled = match term % 3 {
+                    0 => Some(Expulsion::Forgot { acknowledged: entry, added: Index(1) }),
+                    1 => Some(Expulsion::Removed { by: entry }),
+                    _ => None,
+                };
+                view.hard_state = HardState { term: Term(*term), vote: NodeId::new(*vote), expelled };
                 storage.set_hard_state(view.hard_state);
             }
             Action::Truncate(last) => {

@@ -99,16 +99,16 @@ fn the_snapshot_that_a_log_begins_behind_must_be_there() {
     let bytes = disk.bytes(name).unwrap();
     let mut foreign = bytes.clone();
     foreign[16] ^= 1;
-    let mut newer = bytes.clone();
-    newer[8] = 2;
-    for bytes in [&mut foreign, &mut newer] {
+    let mut other = bytes.clone();
+    other[8] = 1;
+    for bytes in [&mut foreign, &mut other] {
         let checksum = crc32c(0, &bytes[..92]);
         bytes[92..96].copy_from_slice(&checksum.to_le_bytes());
     }
     disk.put(name, foreign);
     assert!(matches!(refused(&disk), OpenError::SnapshotForeign { .. }));
-    disk.put(name, newer);
-    assert!(matches!(refused(&disk), OpenError::Newer { version: 2, .. }));
+    disk.put(name, other);
+    assert!(matches!(refused(&disk), OpenError::OtherVersion { version: 1, .. }));
     disk.put(name, bytes[..100].to_vec());
     assert!(matches!(refused(&disk), OpenError::SnapshotDamaged { base: Index(50), .. }));
     disk.take(Name::Identity);
