@@ -8,7 +8,7 @@ use crate::raft::event::{Event, Expulsion, StepDown};
 use crate::raft::membership::{Membership, Peer};
 use crate::raft::progress::{Progress, Uncommitted};
 use crate::raft::role::{Election, Follower, Leader, LeaseMark, Role};
-use crate::raft::{Raft, Ready, Reply, StepError};
+use crate::raft::{Raft, Ready, Reply};
 use crate::storage::{HardState, Storage};
 use crate::types::{EntryId, Index, Instant, Millis, NodeId, Term};
 
