@@ -11,6 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use raft_core::types::{ClusterId, Incarnation, NodeId};
 use raft_transport_tcp::frame::{self, FRAME_HEADER_BYTES, FrameError, FrameKind};
 use raft_transport_tcp::handshake::{HANDSHAKE_BYTES_MAX, Hello, Identity, Refusal, Welcome};
+use raft_transport_tcp::setup::{SetupReply, SetupRequest};
 
 #[path = "../../raft-transport-tcp/src/buffer.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the crate's own connections use the rest")]
@@ -144,7 +145,7 @@ fn greet(body: &[u8]) {
     if let Ok(hello) = Hello::decode(body) {
         let encoded = postcard::to_slice(&hello, &mut buffer).expect("a hello is short");
         assert_eq!(Hello::decode(encoded), Ok(hello.clone()));
-        if let Ok(welcome) = hello.answer(&own, |node| node.get() <= 3) {
+        if let Ok(welcome) = hello.answer(&own, hello.key, |node| node.get() <= 3) {
             assert_eq!(welcome.identity, own);
         }
     }
@@ -152,6 +153,12 @@ fn greet(body: &[u8]) {
         && welcome.check(&own, node(1)).is_ok()
     {
         assert_eq!((welcome.identity.cluster, welcome.identity.node), (own.cluster, node(1)));
+    }
+    if let Some(request) = SetupRequest::decode(body) {
+        assert_eq!(SetupRequest::decode(&request.encode()), Some(request));
+    }
+    if let Some(reply) = SetupReply::decode(body) {
+        assert_eq!(SetupReply::decode(&reply.encode()), Some(reply));
     }
     if let Ok(refusal) = postcard::from_bytes::<Refusal>(body) {
         assert!(!refusal.to_string().is_empty());

@@ -127,25 +127,41 @@ pub struct SessionId(pub u64);
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Nonce(pub u128);
 
-impl PartialEq for Nonce {
-    /// Compares all bits whatever they are, so that the time taken tells nothing about them.
-    fn eq(&self, other: &Nonce) -> bool {
-        let mut difference = 0;
-        for (mine, theirs) in self.0.to_le_bytes().iter().zip(other.0.to_le_bytes()) {
-            difference |= core::hint::black_box(mine ^ theirs);
+/// The secret that the nodes of a cluster share: 128 random bits made once, at creation. Clients are told the cluster's
+/// id, and never this. Compared in constant time, and not shown in logs.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub struct ClusterKey(pub u128);
+
+impl ClusterKey {
+    /// No key: that of a cluster whose program gave it none.
+    pub const NONE: ClusterKey = ClusterKey(0);
+}
+
+macro_rules! secret {
+    ($($name:ident, $shown:literal);*) => {$(
+        impl PartialEq for $name {
+            /// Compares all bits whatever they are, so that the time taken tells nothing about them.
+            fn eq(&self, other: &$name) -> bool {
+                let mut difference = 0;
+                for (mine, theirs) in self.0.to_le_bytes().iter().zip(other.0.to_le_bytes()) {
+                    difference |= core::hint::black_box(mine ^ theirs);
+                }
+                difference == 0
+            }
         }
-        difference == 0
-    }
+
+        impl Eq for $name {}
+
+        impl fmt::Debug for $name {
+            /// A secret is not shown in logs.
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str($shown)
+            }
+        }
+    )*};
 }
 
-impl Eq for Nonce {}
-
-impl fmt::Debug for Nonce {
-    /// A secret is not shown in logs.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Nonce(..)")
-    }
-}
+secret!(Nonce, "Nonce(..)"; ClusterKey, "ClusterKey(..)");
 
 /// The number of a command within its session: 1, 2, 3, …
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -250,12 +266,13 @@ mod tests {
     }
 
     #[test]
-    fn nonces_compare_by_all_their_bits_and_are_not_shown() {
+    fn secrets_compare_by_all_their_bits_and_are_not_shown() {
         for bit in 0..128 {
             assert_ne!(Nonce(0), Nonce(1 << bit));
+            assert_ne!(ClusterKey(0), ClusterKey(1 << bit));
         }
         assert_eq!(Nonce(7), Nonce(7));
-        assert_eq!(std::format!("{:?}", Nonce(12345)), "Nonce(..)");
+        assert_eq!(std::format!("{:?} {:?}", Nonce(12345), ClusterKey(12345)), "Nonce(..) ClusterKey(..)");
     }
 
     #[test]

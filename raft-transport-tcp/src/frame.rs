@@ -36,12 +36,16 @@ pub enum FrameKind {
     Request = 6,
     /// [`raft_core::client::protocol::Response`], to a client.
     Response = 7,
+    /// `setup::SetupRequest`, to a node that waits for its cluster.
+    Setup = 8,
+    /// `setup::SetupReply`, from such a node.
+    SetupReply = 9,
 }
 
 impl FrameKind {
     fn from_byte(byte: u8) -> Option<FrameKind> {
-        use FrameKind::{Hello, KeepAlive, Message, Refused, Request, Response, Welcome};
-        let kinds = [Hello, Welcome, Refused, KeepAlive, Message, Request, Response];
+        use FrameKind::{Hello, KeepAlive, Message, Refused, Request, Response, Setup, SetupReply, Welcome};
+        let kinds = [Hello, Welcome, Refused, KeepAlive, Message, Request, Response, Setup, SetupReply];
         kinds.into_iter().find(|&kind| kind as u8 == byte)
     }
 }

@@ -7,7 +7,7 @@
 
 use heapless::String;
 use raft_core::configuration::ADDRESS_BYTES_MAX;
-use raft_core::types::{ClusterId, Incarnation, NodeId};
+use raft_core::types::{ClusterId, ClusterKey, Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -47,9 +47,9 @@ impl ProcessId {
         self != other && self != ProcessId::UNTOLD && other != ProcessId::UNTOLD
     }
 
-    /// What stands behind the fields that every version has.
-    fn at_the_end(rest: &[u8]) -> Option<ProcessId> {
-        if rest.is_empty() { Some(ProcessId::UNTOLD) } else { Some(postcard::take_from_bytes(rest).ok()?.0) }
+    /// What stands after the fields that every version has, and what comes after that.
+    fn at_the_end(rest: &[u8]) -> Option<(ProcessId, &[u8])> {
+        if rest.is_empty() { Some((ProcessId::UNTOLD, rest)) } else { postcard::take_from_bytes(rest).ok() }
     }
 }
 
@@ -66,6 +66,8 @@ pub struct Hello {
     pub role: Role,
     /// In which process.
     pub process: ProcessId,
+    /// The secret of the cluster's nodes, from a node: whoever knows no more than what clients are told is not one.
+    pub key: ClusterKey,
 }
 
 /// The fields that a hello had at first.
@@ -94,6 +96,9 @@ pub enum Role {
         /// The cluster it wants to reach.
         cluster: Option<ClusterId>,
     },
+    /// Whoever creates a cluster. A request follows at once, see `setup`; a node that belongs to a cluster refuses, as
+    /// [`Refusal::Created`].
+    Setup,
 }
 
 /// What who accepts answers.
@@ -183,6 +188,23 @@ pub enum Refusal {
         /// The node.
         node: NodeId,
     },
+    /// The node belongs to no cluster yet.
+    #[error(
+        "the node at this address is empty and waits until a cluster is created with it or it is added to one; if it was \
+         a member, its data is gone, and it must be removed and added under a new id"
+    )]
+    Waiting,
+    /// The node belongs to a cluster: said to whoever creates one.
+    #[error("it is node {node} of cluster {cluster} already")]
+    Created {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The node's id there.
+        node: NodeId,
+    },
+    /// The secret of the cluster's nodes is another one.
+    #[error("it does not know the key of the cluster: check its data directory, which must be made by this cluster")]
+    WrongKey,
 }
 
 impl Hello {
@@ -195,7 +217,14 @@ impl Hello {
     /// The greeting of a process.
     #[must_use]
     pub fn of(process: ProcessId, role: Role) -> Hello {
-        Hello { magic: MAGIC, version_min: PROTOCOL_VERSION, version_max: PROTOCOL_VERSION, role, process }
+        let (version, key) = (PROTOCOL_VERSION, ClusterKey::NONE);
+        Hello { magic: MAGIC, version_min: version, version_max: version, role, process, key }
+    }
+
+    /// The same greeting with the secret of the cluster's nodes.
+    #[must_use]
+    pub fn with_key(self, key: ClusterKey) -> Hello {
+        Hello { key, ..self }
     }
 
     /// Reads a greeting.
@@ -214,24 +243,36 @@ impl Hello {
         }
         let (FirstHello { magic, version_min, version_max, role }, rest) =
             postcard::take_from_bytes(body).map_err(|_| Refusal::NoHello)?;
-        let process = ProcessId::at_the_end(rest).ok_or(Refusal::NoHello)?;
-        Ok(Hello { magic, version_min, version_max, role, process })
+        // What stands behind the fields that every version has.
+        let (process, rest) = ProcessId::at_the_end(rest).ok_or(Refusal::NoHello)?;
+        let key = if rest.is_empty() { Ok((ClusterKey::NONE, rest)) } else { postcard::take_from_bytes(rest) };
+        let (key, _) = key.map_err(|_| Refusal::NoHello)?;
+        Ok(Hello { magic, version_min, version_max, role, process, key })
     }
 
-    /// What node `own` answers, where `is_welcome` knows the members, and whether there is a place for a stranger. It
-    /// does not say which process it is.
+    /// What node `own` of a cluster with that key answers, where `is_welcome` knows the members, and whether there is a
+    /// place for a stranger. It does not say which process it is.
     ///
     /// # Errors
     /// The first reason not to talk.
-    pub fn answer(&self, own: &Identity, is_welcome: impl Fn(NodeId) -> bool) -> Result<Welcome, Refusal> {
+    pub fn answer(
+        &self,
+        own: &Identity,
+        key: ClusterKey,
+        is_welcome: impl Fn(NodeId) -> bool,
+    ) -> Result<Welcome, Refusal> {
         let welcome = Welcome::of(ProcessId::UNTOLD, own);
         match self.role {
             Role::Client { cluster } if cluster.is_some_and(|cluster| cluster != own.cluster) => {
                 Err(Refusal::OtherCluster { cluster: own.cluster })
             }
             Role::Client { .. } => Ok(welcome),
+            Role::Setup => Err(Refusal::Created { cluster: own.cluster, node: own.node }),
             Role::Node { identity, wanted, .. } => {
                 check_peer(own, &identity)?;
+                if self.key != key {
+                    return Err(Refusal::WrongKey);
+                }
                 if wanted != own.node {
                     return Err(Refusal::OtherNode { node: own.node });
                 }
@@ -255,7 +296,7 @@ impl Welcome {
     #[must_use]
     pub fn decode(body: &[u8]) -> Option<Welcome> {
         let ((version, identity), rest) = postcard::take_from_bytes(body).ok()?;
-        Some(Welcome { version, identity, process: ProcessId::at_the_end(rest)? })
+        Some(Welcome { version, identity, process: ProcessId::at_the_end(rest)?.0 })
     }
 
     /// Checks that the node which accepted is the one that was wanted.
@@ -297,9 +338,10 @@ mod tests {
     fn dial(identity: Identity, wanted: u64) -> Result<Welcome, Refusal> {
         let address = Address::try_from("host:7000").unwrap();
         let hello = Hello::new(Role::Node { identity, wanted: NodeId::new(wanted).unwrap(), address });
+        let hello = hello.with_key(ClusterKey(7));
         let mut buffer = [0; HANDSHAKE_BYTES_MAX];
         let body = postcard::to_slice(&hello, &mut buffer).unwrap();
-        Hello::decode(body).unwrap().answer(&self::identity(1, 2, 9), |node| node.get() <= 3)
+        Hello::decode(body).unwrap().answer(&self::identity(1, 2, 9), ClusterKey(7), |node| node.get() <= 3)
     }
 
     #[test]
@@ -317,12 +359,12 @@ mod tests {
     fn a_hello_has_these_bytes_and_a_bound_on_its_address() {
         let longest = str::from_utf8(&[b'x'; ADDRESS_BYTES_MAX]).unwrap();
         let role = |address| Role::Node { identity: identity(1, 2, 9), wanted: NodeId::new(3).unwrap(), address };
-        let hello = |address| Hello::of(ProcessId(300), role(address));
+        let hello = |address| Hello::of(ProcessId(300), role(address)).with_key(ClusterKey(5));
         let mut buffer = [0; HANDSHAKE_BYTES_MAX];
         let body = postcard::to_slice(&hello(Address::try_from("h:7").unwrap()), &mut buffer).unwrap();
-        assert_eq!(body, b"RAFT\x02\x02\x00\x01\x02\x02\x09\x03\x03h:7\xac\x02");
+        assert_eq!(body, b"RAFT\x02\x02\x00\x01\x02\x02\x09\x03\x03h:7\xac\x02\x05");
         let body = postcard::to_slice(&hello(Address::try_from(longest).unwrap()), &mut buffer).unwrap();
-        let at = body.len() - ADDRESS_BYTES_MAX - 3;
+        let at = body.len() - ADDRESS_BYTES_MAX - 4;
         assert!(Hello::decode(body).is_ok());
         body[at] += 1;
         assert_eq!(Hello::decode(&buffer), Err(Refusal::NoHello), "one byte over the bound");
@@ -336,6 +378,10 @@ mod tests {
         assert_eq!(read(b"\xac\x02"), Ok(ProcessId(300)));
         assert_eq!(read(b"\xac\x02 of the future"), Ok(ProcessId(300)));
         assert_eq!(read(b"\xac"), Err(Refusal::NoHello), "cut");
+        let read = |rest: &[u8]| Hello::decode(&[first, rest].concat()).map(|hello| hello.key);
+        assert_eq!(read(b"\xac\x02"), Ok(ClusterKey::NONE));
+        assert_eq!(read(b"\xac\x02\x05 of the future"), Ok(ClusterKey(5)));
+        assert_eq!(read(b"\xac\x02\x80"), Err(Refusal::NoHello), "cut");
 
         let first = b"\x02\x01\x02\x02\x09";
         let read = |rest: &[u8]| Welcome::decode(&[first, rest].concat());
@@ -349,10 +395,22 @@ mod tests {
     #[test]
     fn clients_may_name_their_cluster() {
         let own = identity(1, 2, 9);
-        let answer = |cluster| Hello::new(Role::Client { cluster }).answer(&own, |_| true);
+        let answer = |cluster| Hello::new(Role::Client { cluster }).answer(&own, ClusterKey(7), |_| true);
         assert!(answer(None).is_ok());
         assert!(answer(Some(ClusterId(1))).is_ok());
         assert!(answer(Some(ClusterId(2))).is_err());
+    }
+
+    #[test]
+    fn a_node_needs_the_key_of_the_cluster_and_whoever_creates_one_is_told_that_there_is_one() {
+        let own = identity(1, 2, 9);
+        let role = Role::Node { identity: identity(1, 1, 9), wanted: own.node, address: Address::new() };
+        let answer = |hello: Hello| hello.answer(&own, ClusterKey(7), |_| true).map(drop);
+        assert_eq!(answer(Hello::new(role.clone())), Err(Refusal::WrongKey));
+        assert_eq!(answer(Hello::new(role.clone()).with_key(ClusterKey(8))), Err(Refusal::WrongKey));
+        assert_eq!(answer(Hello::new(role).with_key(ClusterKey(7))), Ok(()));
+        let created = Refusal::Created { cluster: ClusterId(1), node: own.node };
+        assert_eq!(answer(Hello::new(Role::Setup)), Err(created));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`frame`] and [`handshake`] are pure functions over bytes. [`network`] has the sockets: a
 //! [`network::TcpNetwork`] and its [`peers::TcpPeers`] implement the traits of
 //! [`raft_core::transport`] without a thread of their own; [`client`] is the other end of a
-//! client's connection.
+//! client's connection. [`waiting`] is the port of a node that belongs to no cluster yet, and [`setup`] how one is created with it.
 //!
 //! Between two nodes there are two connections, one for each direction: a node sends its messages
 //! on the one it dialed, and receives on the one it accepted. So neither has to decide which of
@@ -41,3 +41,7 @@ pub mod peers;
 mod pending;
 #[cfg(feature = "std")]
 pub mod rivals;
+#[cfg(feature = "std")]
+pub mod setup;
+#[cfg(feature = "std")]
+pub mod waiting;

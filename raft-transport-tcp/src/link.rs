@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use raft_core::types::{Incarnation, NodeId};
+use raft_core::types::{ClusterKey, Incarnation, NodeId};
 
 use crate::backoff::Backoff;
 use crate::connection::Connection;
@@ -40,6 +40,7 @@ pub enum Standing {
 pub(crate) struct Own {
     pub(crate) identity: Identity,
     pub(crate) process: ProcessId,
+    pub(crate) key: ClusterKey,
     pub(crate) address: Address,
     /// [`TcpOptions::silence_max`].
     pub(crate) silence_max: Duration,
@@ -262,7 +263,7 @@ impl Link {
                     return Ok(());
                 }
                 let role = Role::Node { identity: own.identity, wanted: self.node, address: own.address.clone() };
-                connection.send(FrameKind::Hello, &Hello::of(own.process, role));
+                connection.send(FrameKind::Hello, &Hello::of(own.process, role).with_key(own.key));
                 connection.write(now)?;
                 self.out = Outgoing::Greeting(connection, since);
             }

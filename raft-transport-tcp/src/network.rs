@@ -52,6 +52,16 @@ pub struct TcpNetwork {
     sweep_at: Instant,
 }
 
+/// Opens a port.
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse { address },
+        io::ErrorKind::AddrNotAvailable => BindError::NotLocal { address },
+        io::ErrorKind::PermissionDenied => BindError::Forbidden { address },
+        _ => BindError::Failed { address, source },
+    })
+}
+
 /// Wakes a network's wait.
 #[derive(Clone, Debug)]
 pub struct TcpWaker(Arc<mio::Waker>);
@@ -71,15 +81,7 @@ impl TcpNetwork {
     pub fn bind(options: TcpOptions) -> Result<(TcpNetwork, TcpPeers), BindError> {
         let advertise = Address::try_from(options.advertise.as_str())
             .map_err(|_| BindError::AdvertisedTooLong { bytes: options.advertise.len() })?;
-        let mut listener = TcpListener::bind(options.listen).map_err(|source| {
-            let address = options.listen;
-            match source.kind() {
-                io::ErrorKind::AddrInUse => BindError::InUse { address },
-                io::ErrorKind::AddrNotAvailable => BindError::NotLocal { address },
-                io::ErrorKind::PermissionDenied => BindError::Forbidden { address },
-                _ => BindError::Failed { address, source },
-            }
-        })?;
+        let mut listener = listen(options.listen)?;
         let poll = Poll::new().map_err(BindError::Poll)?;
         let waker = mio::Waker::new(poll.registry(), WAKER).map_err(BindError::Poll)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(BindError::Poll)?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use raft_core::configuration::MEMBERS_MAX;
-use raft_core::types::{Millis, NodeId};
+use raft_core::types::{ClusterKey, Millis, NodeId};
 
 use crate::handshake::Identity;
 
@@ -15,6 +15,8 @@ pub struct TcpOptions {
     pub listen: SocketAddr,
     /// Who this node is.
     pub identity: Identity,
+    /// The secret of the cluster's nodes, which a node that does not know it is refused by; none unless set.
+    pub key: ClusterKey,
     /// The other members and where they listen, as `host:port`. Names are looked up anew at each dial. They are the
     /// members until the first configuration is known; from then on they say only where a member listens whose
     /// address the configuration leaves empty. This node itself may be among them and is passed over.
@@ -74,6 +76,7 @@ impl TcpOptions {
             advertise: own.map(|(_, address)| address.clone()).unwrap_or_default(),
             listen,
             identity,
+            key: ClusterKey::NONE,
             peers,
             seed: identity.node.get(),
             frame_bytes_max: 4 << 20,

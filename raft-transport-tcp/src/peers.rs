@@ -80,6 +80,7 @@ impl TcpPeers {
             own: Own {
                 identity,
                 process,
+                key: options.key,
                 address: advertise,
                 silence_max: options.silence_max,
                 alarm: CopyAlarm::default(),

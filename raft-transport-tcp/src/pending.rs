@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
-use raft_core::types::NodeId;
+use raft_core::types::{ClusterKey, NodeId};
 
 use crate::connection::Connection;
 use crate::frame::FrameKind;
@@ -31,13 +31,14 @@ pub(crate) struct Pending {
     connections_max: usize,
     /// When was logged last that one was shed.
     shed_logged: Option<Instant>,
+    key: ClusterKey,
 }
 
 impl Pending {
     /// Connections under tokens from `first_token` on, as many as the options allow.
     pub(crate) fn new(first_token: usize, options: &TcpOptions) -> Pending {
-        let connections_max = options.handshakes_max;
-        Pending { connections: BTreeMap::new(), first_token, next: 0, connections_max, shed_logged: None }
+        let (connections_max, key) = (options.handshakes_max, options.key);
+        Pending { connections: BTreeMap::new(), first_token, next: 0, connections_max, shed_logged: None, key }
     }
 
     /// Takes in a connection. If there are too many, the oldest gives way: those that say at once who they are get in,
@@ -80,17 +81,19 @@ impl Pending {
         let token = event.token().0;
         let connection = self.connections.get_mut(&token)?;
         connection.announce(event);
-        match greet(connection, own, is_welcome, now) {
+        match greet(connection, (own, self.key), is_welcome, now) {
             Greeting::Unfinished => None,
             Greeting::Closed => {
                 self.connections.remove(&token);
                 None
             }
-            Greeting::From(Hello { role, process, .. }) => {
+            Greeting::From(hello) => {
+                let Hello { role, process, .. } = *hello;
                 let connection = self.connections.remove(&token)?;
                 Some(match role {
                     Role::Node { identity, address, .. } => Accepted::Node(identity, process, address, connection),
                     Role::Client { .. } => Accepted::Client(connection),
+                    Role::Setup => return None,
                 })
             }
         }
@@ -106,10 +109,15 @@ impl Pending {
 enum Greeting {
     Unfinished,
     Closed,
-    From(Hello),
+    From(Box<Hello>),
 }
 
-fn greet(connection: &mut Connection, own: &Identity, is_welcome: impl Fn(NodeId) -> bool, now: Instant) -> Greeting {
+fn greet(
+    connection: &mut Connection,
+    (own, key): (&Identity, ClusterKey),
+    is_welcome: impl Fn(NodeId) -> bool,
+    now: Instant,
+) -> Greeting {
     if connection.read(HANDSHAKE_BYTES_MAX, now).is_err() {
         return Greeting::Closed;
     }
@@ -118,8 +126,8 @@ fn greet(connection: &mut Connection, own: &Identity, is_welcome: impl Fn(NodeId
         Ok(Some(found)) if found.kind == FrameKind::Hello => Hello::decode(connection.input.body(&found)),
         Ok(Some(_)) | Err(_) => Err(Refusal::NoHello),
     };
-    match answer.and_then(|hello| hello.answer(own, is_welcome).map(|_| hello)) {
-        Ok(hello) => Greeting::From(hello),
+    match answer.and_then(|hello| hello.answer(own, key, is_welcome).map(|_| hello)) {
+        Ok(hello) => Greeting::From(Box::new(hello)),
         Err(refusal) => {
             tracing::warn!(%refusal, "refused a connection");
             refuse(connection, refusal, now);

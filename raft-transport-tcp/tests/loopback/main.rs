@@ -3,6 +3,7 @@
 
 mod floods;
 mod members;
+mod waiting;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
