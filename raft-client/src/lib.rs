@@ -10,6 +10,7 @@
 //! - [`Engine`]: what both are made of, for programs that drive many sessions from one thread.
 //! - [`EngineCore`]: the engine without sockets and clock, for event loops of one's own and for simulations.
 //! - [`OperatorClient`]: members, leadership and snapshots.
+//! - [`Founder`]: creates a cluster, once.
 //!
 //! ```no_run
 //! use raft_client::{BlockingClient, CommandError, Options};
@@ -29,6 +30,7 @@
 mod awaitable;
 mod blocking;
 mod engine;
+mod founder;
 mod operator;
 mod options;
 mod outcome;
@@ -40,6 +42,7 @@ pub use engine::{
     ConnectionEvent, Connections, Engine, EngineCore, EngineError, LinkFault, Retry, Secrets, SessionKey, SubmitError,
     Ticket, Waker,
 };
+pub use founder::{FoundError, Founded, Founder, InTheWay, Standing};
 pub use operator::{Fault, OperatorClient, OperatorError};
 pub use options::{ENDPOINTS_MAX, Options, OptionsError};
 pub use outcome::{Answer, CommandError, Completion, Obstacle, QueryError, Reason};

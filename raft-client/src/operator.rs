@@ -8,14 +8,17 @@ use mio::{Events, Poll, Token};
 use raft_core::client::protocol::{
     NotExecuted, Request, RequestBody, RequestId, Response, ResponseBody, decode_changes, encode_changes,
 };
-use raft_core::configuration::Configuration;
 use raft_core::configuration::change::{ChangeError, MemberChange};
+use raft_core::configuration::{Configuration, Member};
 use raft_core::message::ProposeError;
 use raft_core::raft::TransferError;
-use raft_core::types::{EntryId, Index, NodeId};
+use raft_core::types::{ClusterId, EntryId, Index, NodeId};
 use raft_core::wire::Bytes;
 use raft_transport_tcp::client::{ClientConnection, ConnectionError, SendError};
+use raft_transport_tcp::setup::SetupReply;
 use thiserror::Error;
+
+use crate::founder::Standing;
 
 /// How long one node may take to accept the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,6 +36,7 @@ const CHANGES_BYTES_MAX: usize = 8 << 10;
 #[derive(Clone, Debug)]
 pub struct OperatorClient {
     endpoints: Vec<String>,
+    cluster: Option<ClusterId>,
     timeout: Duration,
 }
 
@@ -52,6 +56,14 @@ pub enum OperatorError {
     /// The node answered what this version does not know.
     #[error("the node answered what this version does not know")]
     Answer,
+    /// The node that is to be added cannot be. Nothing has changed.
+    #[error("the node at {address} cannot be added: {why}; stop it, and start it with an empty directory")]
+    InTheWay {
+        /// Where it is reached.
+        address: String,
+        /// Why not.
+        why: String,
+    },
     /// Too many changes at once.
     #[error("too many changes at once; make them in several steps")]
     TooMany,
@@ -103,7 +115,37 @@ impl OperatorClient {
     /// begins may take as long as `timeout`.
     #[must_use]
     pub fn new(endpoints: Vec<String>, timeout: Duration) -> OperatorClient {
-        OperatorClient { endpoints, timeout }
+        OperatorClient { endpoints, cluster: None, timeout }
+    }
+
+    /// Talks to nodes of that cluster alone; of any, if none is given.
+    #[must_use]
+    pub fn cluster(self, cluster: Option<ClusterId>) -> OperatorClient {
+        OperatorClient { cluster, ..self }
+    }
+
+    /// Asks the node at the address of a member that is to be added, and returns the member with the storage of that
+    /// node, so that no other one can take its place. A node that does not answer yet is named when it is met.
+    ///
+    /// # Errors
+    /// [`OperatorError::InTheWay`] if the node belongs to another cluster, or is promised to one.
+    pub fn meet(&self, member: Member) -> Result<Member, OperatorError> {
+        let in_the_way = |why| OperatorError::InTheWay { address: member.address.to_string(), why };
+        match Standing::of(&member.address, CONNECT_TIMEOUT) {
+            Standing::Waits(SetupReply::Empty { incarnation }) => {
+                Ok(Member { incarnation: Some(incarnation), ..member })
+            }
+            Standing::Waits(SetupReply::Promised { creation, .. }) => {
+                let cluster = creation.cluster();
+                Err(in_the_way(format!("it has promised to be created as one of cluster {cluster}")))
+            }
+            Standing::Member { cluster, node } => {
+                let own = self.members()?.1.cluster();
+                let says = || format!("it is node {node} of cluster {cluster}, and not of {own}");
+                if own == cluster { Ok(member) } else { Err(in_the_way(says())) }
+            }
+            Standing::Silent(_) => Ok(member),
+        }
     }
 
     /// Who the members are, as the first node knows it that answers, and since which entry.
@@ -169,7 +211,7 @@ impl OperatorClient {
         while Instant::now() < end {
             let listed = self.endpoints.get(turn % self.endpoints.len().max(1)).cloned();
             let Some(endpoint) = named.take().or(listed) else { break };
-            match exchange(&endpoint, body, end) {
+            match exchange((&endpoint, self.cluster), body, end) {
                 Err(Failed::After(fault)) if leader_only => return Err(OperatorError::Unknown(fault)),
                 Err(Failed::Before(fault) | Failed::After(fault)) => last = fault,
                 Ok(Done::Unknown) => return Err(OperatorError::Unknown(Fault::Timeout)),
@@ -203,8 +245,12 @@ impl OperatorClient {
 }
 
 /// One request and its response, on a connection of its own.
-fn exchange(endpoint: &str, body: RequestBody<'_>, end: Instant) -> Result<Done, Failed> {
-    let (mut poll, mut connection) = connect(endpoint).map_err(Failed::Before)?;
+fn exchange(
+    (endpoint, cluster): (&str, Option<ClusterId>),
+    body: RequestBody<'_>,
+    end: Instant,
+) -> Result<Done, Failed> {
+    let (mut poll, mut connection) = connect(endpoint, cluster).map_err(Failed::Before)?;
     let mut events = Events::with_capacity(8);
     let established = Instant::now() + CONNECT_TIMEOUT;
     while !connection.is_established() {
@@ -226,10 +272,10 @@ fn exchange(endpoint: &str, body: RequestBody<'_>, end: Instant) -> Result<Done,
     }
 }
 
-fn connect(endpoint: &str) -> Result<(Poll, ClientConnection), Fault> {
+fn connect(endpoint: &str, cluster: Option<ClusterId>) -> Result<(Poll, ClientConnection), Fault> {
     let address = endpoint.to_socket_addrs()?.next().ok_or_else(|| Fault::Address(endpoint.to_owned()))?;
     let poll = Poll::new()?;
-    let connection = ClientConnection::dial(address, None, FRAME_BYTES_MAX, poll.registry(), Token(0))?;
+    let connection = ClientConnection::dial(address, cluster, FRAME_BYTES_MAX, poll.registry(), Token(0))?;
     Ok((poll, connection))
 }
 
