@@ -296,9 +296,11 @@ fn node(leads: bool) -> (Node, Handle, ManualClock) {
     let members = Configuration::new(ClusterId(1), limits, members.members().iter().cloned()).expect("they can vote");
     let id = NodeId::new(1).expect("1 is not 0");
     let raft = Config { seed: 1, election_timeout: Millis(60), heartbeat_interval: Millis(20), ..Config::default() };
-    let options = NodeOptions { create: Some(members), raft, query_bytes_max: 2 << 20, ..NodeOptions::new(id) };
+    let options = NodeOptions { raft, query_bytes_max: 2 << 20, ..NodeOptions::new(id) };
     let ((network, peers), clock) = (MemoryHub::new().join(id), ManualClock::new());
-    let made = EventLoop::new(options, MemoryStorage::new(), network, peers, Store::default(), clock.clone());
+    let mut storage = MemoryStorage::new();
+    raft_node::create(&mut storage, &members).expect("it is empty");
+    let made = EventLoop::new(options, storage, network, peers, Store::default(), clock.clone());
     let (mut node, handle) = made.expect("the node can start");
     for _ in 0..10 {
         turn(&mut node, &clock);

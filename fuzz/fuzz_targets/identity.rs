@@ -9,11 +9,13 @@ use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use raft_core::configuration::{Configuration, Member};
 use raft_core::crc::crc32c;
-use raft_core::types::{ClusterId, EntryId, Incarnation, Index, NodeId, Term};
+use raft_core::session::limits::SessionLimits;
+use raft_core::types::{ClusterId, ClusterKey, EntryId, Incarnation, Index, NodeId, Term};
 use raft_storage_file::format::IDENTITY_BYTES;
 use raft_storage_file::simulated::{Disk, Fate};
-use raft_storage_file::{FileStorage, Identity, Name, OpenError, Options};
+use raft_storage_file::{FileStorage, How, Identity, Name, OpenError, Options, WaitingDirectory};
 
 #[derive(Debug, Arbitrary)]
 struct Directory {
@@ -25,6 +27,16 @@ struct Directory {
     taken: Vec<Other>,
     call: Call,
     name: String,
+    origin: Option<Origin>,
+}
+
+/// The file `origin`: the right one, changed.
+#[derive(Debug, Arbitrary)]
+struct Origin {
+    promised: bool,
+    changes: Vec<(u16, u8)>,
+    length: Length,
+    repairs: bool,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -39,6 +51,7 @@ enum Length {
 enum Other {
     Identity,
     Draft,
+    Origin,
     Segment(u8),
     Spare,
     Suspect,
@@ -51,7 +64,7 @@ enum Call {
     Open,
     OpenAs,
     Create,
-    OpenOrCreate,
+    Enter,
 }
 
 impl Other {
@@ -59,6 +72,7 @@ impl Other {
         match self {
             Other::Identity => Name::Identity,
             Other::Draft => Name::IdentityDraft,
+            Other::Origin => Name::Origin,
             Other::Segment(number) => Name::Segment(number.into()),
             Other::Spare => Name::Spare,
             Other::Suspect => Name::Suspect,
@@ -81,6 +95,66 @@ static NEW: LazyLock<Disk> = LazyLock::new(|| {
     drop(FileStorage::create(disk.clone(), right(), options()).expect("the disk is well"));
     disk
 });
+
+/// A directory that waits, and one that is promised: their origins.
+static ORIGINS: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+    let disk = Disk::new();
+    let mut directory = WaitingDirectory::enter(disk.clone(), right().incarnation).expect("the disk is well");
+    let waits = disk.bytes(Name::Origin).expect("it was made");
+    let members = [Member::voter(right().node, "h:1").expect("it is short")];
+    let configuration = Configuration::new(right().cluster, SessionLimits::default(), members).expect("it is valid");
+    let origin = raft_storage_file::Origin { node: right().node, key: ClusterKey(5), how: How::Created, configuration };
+    directory.promise(origin).expect("the disk is well");
+    [waits, disk.bytes(Name::Origin).expect("it was made")]
+});
+
+impl Origin {
+    fn bytes(&self) -> Option<Vec<u8>> {
+        let mut bytes = ORIGINS[usize::from(self.promised)].clone();
+        let length = bytes.len();
+        for &(at, change) in self.changes.iter().take(length) {
+            bytes[usize::from(at) % length] ^= change;
+        }
+        if self.repairs {
+            let (covered, checksum) = bytes.split_at_mut(length - 4);
+            checksum.copy_from_slice(&crc32c(0, covered).to_le_bytes());
+        }
+        match self.length {
+            Length::Right => {}
+            Length::None => return None,
+            Length::Cut(by) => bytes.truncate(usize::from(by) % length),
+            Length::Longer(by) => bytes.resize(length + 1 + usize::from(by), 0),
+        }
+        Some(bytes)
+    }
+}
+
+/// A directory that is entered to wait in it: that of a member, and one with a log, is refused and left as it was; another one
+/// waits, and keeps what it has promised.
+fn enter(disk: &Disk) {
+    let (before, promised) = (files(disk), disk.bytes(Name::Origin));
+    match WaitingDirectory::enter(disk.clone(), Incarnation(1234)) {
+        Ok(directory) => {
+            assert!(!before.contains_key(&Name::Identity));
+            assert!(promised.is_some() || directory.incarnation() == Incarnation(1234));
+            let kept = directory.origin().cloned();
+            drop(directory);
+            let again = WaitingDirectory::enter(disk.clone(), Incarnation(1)).expect("it waits");
+            assert_eq!(again.origin(), kept.as_ref());
+            let opened = FileStorage::open(disk.clone(), options()).map(drop);
+            assert!(matches!(opened, Err(OpenError::Waiting | OpenError::Locked { .. })), "{opened:?}");
+            if let Some(origin) = kept
+                && let Ok((storage, _)) = again.complete(options())
+            {
+                assert_eq!((storage.identity().node, storage.origin()), (origin.node, Some(&origin)));
+            }
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            assert_eq!(files(disk), before, "what is refused is left as it was: {error}");
+        }
+    }
+}
 
 impl Directory {
     fn identity(&self) -> Option<Vec<u8>> {
@@ -115,6 +189,9 @@ impl Directory {
         for &(other, length) in &self.others {
             disk.put(other.name(), vec![length; length.into()]);
         }
+        if let Some(bytes) = self.origin.as_ref().and_then(Origin::bytes) {
+            disk.put(Name::Origin, bytes);
+        }
         disk
     }
 }
@@ -134,7 +211,7 @@ fuzz_target!(|directory: Directory| {
         Call::Open => FileStorage::open(disk.clone(), options()),
         Call::OpenAs => FileStorage::open_as(disk.clone(), asked.cluster, asked.node, options()),
         Call::Create => FileStorage::create(disk.clone(), asked, options()),
-        Call::OpenOrCreate => FileStorage::open_or_create(disk.clone(), asked, options()),
+        Call::Enter => return enter(&disk),
     };
     let storage = match opened {
         Ok((storage, _)) => storage,
@@ -145,6 +222,8 @@ fuzz_target!(|directory: Directory| {
                 error,
                 OpenError::IdentityDamaged
                     | OpenError::IdentityMissing
+                    | OpenError::OriginDamaged
+                    | OpenError::Waiting
                     | OpenError::NotCreated
                     | OpenError::CreationUnfinished
                     | OpenError::AlreadyCreated { .. }

@@ -28,7 +28,7 @@ pub use operator::OrderDone;
 pub use options::NodeOptions;
 pub use raft_core::clock::Clock;
 pub use run::{EventLoop, NodeReplica, Turn};
-pub use start::{Node, StartError, Stopped, start};
+pub use start::{Node, StartError, Stopped, create, join, start};
 
 /// The example in the project's README is compiled and run with the documentation's tests.
 #[cfg(doctest)]

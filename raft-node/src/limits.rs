@@ -4,6 +4,7 @@ use raft_core::client::protocol::HEAD_BYTES_MAX;
 use raft_core::configuration::CONFIGURATION_BYTES_MAX;
 use raft_core::entry::HEADER_BYTES;
 use raft_core::session::limits::SessionLimits;
+use raft_core::transport::{Network, Transport};
 use thiserror::Error;
 
 use crate::options::NodeOptions;
@@ -29,6 +30,12 @@ pub(crate) struct NetworkLimits {
     pub(crate) payload_bytes_max: usize,
     /// See [`raft_core::transport::Network::client_bytes_max`].
     pub(crate) client_bytes_max: usize,
+}
+
+impl NetworkLimits {
+    pub(crate) fn of<N: Network>(network: &N, peers: &N::Peers) -> NetworkLimits {
+        NetworkLimits { payload_bytes_max: peers.payload_bytes_max(), client_bytes_max: network.client_bytes_max() }
+    }
 }
 
 const MESSAGE: &str = "the longest message between nodes (TcpOptions::frame_bytes_max)";

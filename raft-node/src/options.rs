@@ -1,22 +1,15 @@
 //! What a program can set for its node.
 
-use raft_core::configuration::Configuration;
 use raft_core::raft::config::Config;
 use raft_core::types::{Millis, NodeId};
 
-/// The settings of a node. They concern this node alone, but for `create`.
+/// The settings of a node. They concern this node alone.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
     /// This node.
     pub id: NodeId,
     /// Timeouts and limits of consensus. A `seed` of 0 is replaced by a random one.
     pub raft: Config,
-    /// The configuration a new cluster begins with: an empty storage is given it as entry 1, and
-    /// a storage that begins with another one is refused. `None` for a storage that exists.
-    pub create: Option<Configuration>,
-    /// The configuration of the cluster to join, as one of its members says: for an empty storage,
-    /// which gets all it will hold from the leader. Of no use for a storage that is not empty.
-    pub join: Option<Configuration>,
     /// The longest answer of a command that is handed to the client that waits for it, in bytes.
     /// (How much of it is kept is a limit of the cluster.)
     pub answer_bytes_max: usize,
@@ -40,8 +33,6 @@ impl NodeOptions {
         NodeOptions {
             id,
             raft: Config::default(),
-            create: None,
-            join: None,
             answer_bytes_max: 64 << 10,
             query_bytes_max: 3 << 20,
             mailbox_letters_max: 1 << 16,

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use raft_core::clock::Clock;
-use raft_core::configuration::{self, BootstrapError, LoadError};
+use raft_core::configuration::{self, BootstrapError, Configuration, LoadError};
 use raft_core::machine::StateMachine;
 use raft_core::raft::event::Expulsion;
 use raft_core::replica::{self, PollError, Replica};
 use raft_core::session::memory::{CapacityError, HeapMemory};
 use raft_core::storage::Storage;
-use raft_core::transport::{Network, Transport};
+use raft_core::transport::Network;
 use raft_core::types::{EntryId, Index};
 use thiserror::Error;
 
@@ -22,7 +22,7 @@ use crate::limits::{self, LimitsDisagree, NetworkLimits};
 use crate::mailbox::mailbox;
 use crate::operator::Orders;
 use crate::options::NodeOptions;
-use crate::run::EventLoop;
+use crate::run::{EventLoop, NodeReplica};
 use crate::waiting::Waiting;
 
 /// A running node.
@@ -38,11 +38,28 @@ type Started<S, N> = Result<Node<<S as Storage>::Error, <N as Network>::Error>, 
 /// What [`EventLoop::new`] gives.
 type LoopAndHandle<S, N, M, C> = Result<(EventLoop<S, N, M, C>, Handle), StartError<<S as Storage>::Error>>;
 
-/// Starts a node on a thread of its own. An empty storage is given its first entry, by
-/// [`NodeOptions::create`].
+/// Creates a cluster, as far as one of its first members is concerned: gives an empty storage its first entry, durably.
+/// All members that the cluster is created with have to be given the same configuration, once, on purpose: whoever
+/// creates whenever a storage is empty creates a second cluster out of members that were wiped.
+///
+/// [`start`] and [`join`] never do this.
 ///
 /// # Errors
-/// [`StartError`] says what does not fit; the storage is as it was, or has its first entry.
+/// [`StartError::Create`] for a storage that holds anything: it was not changed. [`StartError::Storage`] if it failed.
+pub fn create<S: Storage>(storage: &mut S, configuration: &Configuration) -> Result<(), StartError<S::Error>> {
+    configuration::bootstrap(storage, configuration)?;
+    storage.flush().map_err(StartError::Storage)?;
+    while storage.saved().map_err(StartError::Storage)?.through.index < Index::FIRST {
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+/// Starts a node whose storage belongs to a cluster, on a thread of its own.
+///
+/// # Errors
+/// [`StartError`] says what does not fit; the storage is as it was. [`StartError::Empty`] for one that holds no log: see
+/// [`create`] and [`join`].
 pub fn start<S, N, M, C>(
     options: NodeOptions,
     storage: S,
@@ -60,8 +77,46 @@ where
     M: StateMachine + Send + 'static,
     C: Clock + Send + 'static,
 {
-    let name = format!("raft-{}", options.id);
-    let (mut event_loop, handle) = EventLoop::new(options, storage, network, peers, machine, clock)?;
+    spawn(EventLoop::new(options, storage, network, peers, machine, clock)?)
+}
+
+/// Starts a node that joins a cluster, on a thread of its own: its storage is empty and gets all it will hold from the
+/// leader, once the node has been added. `configuration` is what one of the members says.
+///
+/// # Errors
+/// [`StartError`] says what does not fit, as that the storage holds a log already; it is as it was.
+pub fn join<S, N, M, C>(
+    options: NodeOptions,
+    configuration: Configuration,
+    storage: S,
+    network: N,
+    peers: N::Peers,
+    machine: M,
+    clock: C,
+) -> Started<S, N>
+where
+    S: Storage + Send + 'static,
+    S::Error: Error + Send + 'static,
+    N: Network + Send + 'static,
+    N::Peers: Send + 'static,
+    N::Error: Error + Send + 'static,
+    M: StateMachine + Send + 'static,
+    C: Clock + Send + 'static,
+{
+    spawn(EventLoop::join(options, configuration, storage, network, peers, machine, clock)?)
+}
+
+fn spawn<S, N, M, C>((mut event_loop, handle): (EventLoop<S, N, M, C>, Handle)) -> Started<S, N>
+where
+    S: Storage + Send + 'static,
+    S::Error: Error + Send + 'static,
+    N: Network + Send + 'static,
+    N::Peers: Send + 'static,
+    N::Error: Error + Send + 'static,
+    M: StateMachine + Send + 'static,
+    C: Clock + Send + 'static,
+{
+    let name = format!("raft-{}", event_loop.options.id);
     let thread = thread::Builder::new().name(name).spawn(move || event_loop.run()).map_err(StartError::Thread)?;
     Ok(Node { handle, thread })
 }
@@ -80,31 +135,44 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
         machine: M,
         clock: C,
     ) -> LoopAndHandle<S, N, M, C> {
-        create(&options, &mut storage)?;
-        if options.raft.seed == 0 {
-            options.raft.seed = getrandom::u64().map_err(|_| StartError::Random)?;
+        if storage.last() == EntryId::ZERO {
+            return Err(StartError::Empty);
         }
-        let (id, raft, now) = (options.id, options.raft, clock.now());
-        let joined = options.join.take().filter(|_| storage.last() == EntryId::ZERO);
-        let room = NetworkLimits {
-            payload_bytes_max: peers.payload_bytes_max(),
-            client_bytes_max: network.client_bytes_max(),
-        };
-        let replica = if let Some(configuration) = joined {
-            limits::check(&options, &configuration.limits(), room)?;
-            let memory = HeapMemory::new(&configuration.limits(), options.answer_bytes_max)?;
-            Replica::join(id, raft, configuration, storage, peers, machine, memory, now)?
-        } else {
-            let limits = configuration::first(&mut storage)?.limits();
-            limits::check(&options, &limits, room)?;
-            let memory = HeapMemory::new(&limits, options.answer_bytes_max)?;
-            Replica::new(id, raft, storage, peers, machine, memory, now)?
-        };
+        seed(&mut options)?;
+        let limits = configuration::first(&mut storage)?.limits();
+        limits::check(&options, &limits, NetworkLimits::of(&network, &peers))?;
+        let memory = HeapMemory::new(&limits, options.answer_bytes_max)?;
+        let replica = Replica::new(options.id, options.raft, storage, peers, machine, memory, clock.now())?;
+        Ok(EventLoop::of(options, replica, network, clock))
+    }
+
+    /// The same for a node that joins a cluster: what [`join`] does, but for the thread.
+    ///
+    /// # Errors
+    /// As [`join`].
+    pub fn join(
+        mut options: NodeOptions,
+        configuration: Configuration,
+        storage: S,
+        network: N,
+        peers: N::Peers,
+        machine: M,
+        clock: C,
+    ) -> LoopAndHandle<S, N, M, C> {
+        seed(&mut options)?;
+        limits::check(&options, &configuration.limits(), NetworkLimits::of(&network, &peers))?;
+        let memory = HeapMemory::new(&configuration.limits(), options.answer_bytes_max)?;
+        let (id, raft) = (options.id, options.raft);
+        let replica = Replica::join(id, raft, configuration, storage, peers, machine, memory, clock.now())?;
+        Ok(EventLoop::of(options, replica, network, clock))
+    }
+
+    fn of(options: NodeOptions, replica: NodeReplica<S, N, M>, network: N, clock: C) -> (Self, Handle) {
         let (slot, letters) = mailbox(options.mailbox_letters_max);
         let handle = Handle::new(slot, Arc::new(network.waker()));
         let raft = replica.raft();
         if let Some(reason) = raft.expelled() {
-            let node = id.get();
+            let node = options.id.get();
             tracing::warn!(node, %reason, "this node neither votes nor leads: it waits to be added again");
         }
         let event_loop = EventLoop {
@@ -125,25 +193,16 @@ impl<S: Storage, N: Network, M: StateMachine, C: Clock> EventLoop<S, N, M, C> {
             stop_at: None,
             options,
         };
-        Ok((event_loop, handle))
+        (event_loop, handle)
     }
 }
 
-/// Gives an empty storage its first entry, and checks that another one begins with it.
-fn create<S: Storage>(options: &NodeOptions, storage: &mut S) -> Result<(), StartError<S::Error>> {
-    let Some(wanted) = &options.create else { return Ok(()) };
-    if storage.last() == EntryId::ZERO {
-        configuration::bootstrap(storage, wanted)?;
-        storage.flush().map_err(StartError::Storage)?;
-        while storage.saved().map_err(StartError::Storage)?.through.index < Index::FIRST {
-            thread::yield_now();
-        }
+/// Draws a seed where the program set none.
+fn seed<S>(options: &mut NodeOptions) -> Result<(), StartError<S>> {
+    if options.raft.seed == 0 {
+        options.raft.seed = getrandom::u64().map_err(|_| StartError::Random)?;
     }
-    let found = configuration::first(storage)?;
-    // Members change in time; once entry 1 has been compacted, only what never does can be compared.
-    let same = found.cluster() == wanted.cluster() && found.limits() == wanted.limits();
-    let equal = if storage.base() == EntryId::ZERO { found == *wanted } else { same };
-    if equal { Ok(()) } else { Err(StartError::OtherConfiguration) }
+    Ok(())
 }
 
 impl<S: Error, N: Error> Node<S, N> {
@@ -179,12 +238,9 @@ pub enum StartError<S> {
     /// An empty storage could not be given its first entry.
     #[error(transparent)]
     Create(#[from] BootstrapError),
-    /// The storage begins with another configuration than the one asked for.
-    #[error(
-        "the data belongs to a cluster that was created with other members or limits; \
-         start the node with those, or give it an empty directory"
-    )]
-    OtherConfiguration,
+    /// The storage of a node that is to be started belongs to no cluster yet.
+    #[error("the log is empty: create a cluster with this node, or have it join one; neither is done by starting it")]
+    Empty,
     /// The first entry could not be read.
     #[error(transparent)]
     Load(#[from] LoadError<S>),

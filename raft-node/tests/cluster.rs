@@ -14,7 +14,7 @@ use raft_core::session::operation::Refusal;
 use raft_core::session::owned::{OwnedOperation, OwnedOutcome};
 use raft_core::types::{ClusterId, NodeId, Nonce, Sequence, SessionId};
 use raft_node::memory::{Disconnected, MemoryHub, MemoryStorage};
-use raft_node::{Failed, Handle, Node, NodeOptions, StartError, Stopped, SystemClock, start};
+use raft_node::{Failed, Handle, Node, NodeOptions, StartError, Stopped, SystemClock, create, join, start};
 
 /// Adds the command's first byte to a sum, and answers the sum.
 #[derive(Debug, Default)]
@@ -61,8 +61,11 @@ fn configuration() -> Configuration {
     voters(ClusterId(1), 3).unwrap()
 }
 
-fn options(node: NodeId) -> NodeOptions {
-    NodeOptions { create: Some(configuration()), ..NodeOptions::new(node) }
+/// The storage of a node that the cluster is created with.
+fn created() -> MemoryStorage {
+    let mut storage = MemoryStorage::new();
+    create(&mut storage, &configuration()).unwrap();
+    storage
 }
 
 impl Cluster {
@@ -70,7 +73,8 @@ impl Cluster {
         let hub = MemoryHub::new();
         let launch = |node: NodeId| {
             let (network, peers) = hub.join(node);
-            start(options(node), MemoryStorage::new(), network, peers, Adder::default(), SystemClock::new()).unwrap()
+            let options = NodeOptions::new(node);
+            start(options, created(), network, peers, Adder::default(), SystemClock::new()).unwrap()
         };
         let nodes = (1..=3).map(|node| (id(node), launch(id(node)))).collect();
         Cluster { hub, nodes }
@@ -199,17 +203,27 @@ fn a_leader_cut_off_answers_nothing_false_and_the_others_go_on() {
 }
 
 #[test]
-fn a_storage_of_other_limits_is_refused_and_a_stopped_node_says_so() {
-    let hub = MemoryHub::new();
-    let mut storage = MemoryStorage::new();
-    raft_core::configuration::bootstrap(&mut storage, &voters(ClusterId(2), 3).unwrap()).unwrap();
-    let (network, peers) = hub.join(id(1));
-    let refused = start(options(id(1)), storage, network, peers, Adder::default(), SystemClock::new());
-    assert!(matches!(refused, Err(StartError::OtherConfiguration)));
+fn to_create_to_start_and_to_join_are_three_calls_and_none_does_the_work_of_another() {
+    let (hub, clock) = (MemoryHub::new(), SystemClock::new());
+    let starts = |storage| {
+        let (network, peers) = hub.join(id(1));
+        start(NodeOptions::new(id(1)), storage, network, peers, Adder::default(), clock.clone())
+    };
+    let joins = |storage| {
+        let (network, peers) = hub.join(id(1));
+        join(NodeOptions::new(id(1)), configuration(), storage, network, peers, Adder::default(), clock.clone())
+    };
+    assert!(matches!(starts(MemoryStorage::new()), Err(StartError::Empty)), "nothing is created by starting");
+    assert!(joins(created()).is_err(), "a node that has a log has joined already");
+    let mut storage = created();
+    assert!(matches!(create(&mut storage, &configuration()), Err(StartError::Create(_))), "it is created once");
+    let other = voters(ClusterId(2), 3).unwrap();
+    assert!(matches!(create(&mut storage, &other), Err(StartError::Create(_))));
 
-    let (network, peers) = hub.join(id(1));
-    let node =
-        start(options(id(1)), MemoryStorage::new(), network, peers, Adder::default(), SystemClock::new()).unwrap();
+    let joined = joins(MemoryStorage::new()).unwrap();
+    joined.handle().stop();
+    joined.join().unwrap();
+    let node = starts(storage).unwrap();
     let handle = node.handle();
     handle.stop();
     node.join().unwrap();

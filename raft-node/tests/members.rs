@@ -15,7 +15,7 @@ use raft_core::raft::event::Expulsion;
 use raft_core::ring::Never;
 use raft_core::types::{ClusterId, NodeId};
 use raft_node::memory::{Disconnected, MemoryHub, MemoryStorage};
-use raft_node::{Failed, Handle, Node, NodeOptions, OrderDone, Pending, Stopped, SystemClock, start};
+use raft_node::{Failed, Handle, Node, NodeOptions, OrderDone, Pending, Stopped, SystemClock, create, join, start};
 
 /// Counts the commands.
 #[derive(Debug, Default)]
@@ -59,15 +59,20 @@ impl Cluster {
     /// Starts a node: one of those the cluster begins with, or one that joins.
     fn launch(&mut self, node: u64, joins: bool) {
         let known = voters(ClusterId(1), 3).unwrap();
-        let (create, join) = if joins { (None, Some(known)) } else { (Some(known), None) };
-        let mut options = NodeOptions { create, join, ..NodeOptions::new(id(node)) };
+        let mut options = NodeOptions::new(id(node));
         options.raft.snapshot_after_entries = 50;
         options.raft.snapshot_keep_entries = 5;
         options.raft.check_after_entries = 40;
         let (network, peers) = self.hub.join(id(node));
         let clock = SystemClock::new();
-        let started = start(options, MemoryStorage::new(), network, peers, Counter::default(), clock).unwrap();
-        self.nodes.insert(node, started);
+        let mut storage = MemoryStorage::new();
+        let started = if joins {
+            join(options, known, storage, network, peers, Counter::default(), clock)
+        } else {
+            create(&mut storage, &known).unwrap();
+            start(options, storage, network, peers, Counter::default(), clock)
+        };
+        self.nodes.insert(node, started.unwrap());
     }
 
     fn handles(&self) -> Vec<Handle> {

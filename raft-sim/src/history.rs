@@ -176,10 +176,7 @@ fn operation_map(text: &mut String, index: usize, event: &Event<'_>) -> fmt::Res
     let Event { process, kind, micros, operation } = event;
     let (name, value) = function(operation, *kind);
     let (kind, time) = (kind.as_str(), micros.map_or_else(|| "nil".to_owned(), |micros| (micros * 1_000).to_string()));
-    writeln!(
-        text,
-        "{{:index {index}, :time {time}, :process {process}, :type :{kind}, :f :{name}, :value {value}}}"
-    )
+    writeln!(text, "{{:index {index}, :time {time}, :process {process}, :type :{kind}, :f :{name}, :value {value}}}")
 }
 
 fn jepsen_line(text: &mut String, event: &Event<'_>) -> fmt::Result {

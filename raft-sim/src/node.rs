@@ -12,7 +12,7 @@ use raft_core::raft::event::Event;
 use raft_core::replica::Observer;
 use raft_core::session::operation::Outcome;
 use raft_core::session::owned::OwnedOutcome;
-use raft_core::storage::SnapshotId;
+use raft_core::storage::{SnapshotId, Storage};
 use raft_core::types::{EntryId, Index, Instant, Millis, NodeId};
 use raft_node::{EventLoop, Handle, NodeOptions, StartError};
 use raft_storage_file::simulated::Disk;
@@ -256,21 +256,25 @@ impl<M: StateMachine> Node<M> {
             pending_bytes_max: 1 << 20,
             suspect_tail: SuspectTail::Cut,
         };
-        let (storage, report) =
-            FileStorage::open_or_create(self.disk.clone(), self.identity, options).map_err(CannotStart::Storage)?;
+        let (storage, report) = match FileStorage::open(self.disk.clone(), options) {
+            // Also where the disk was wiped: the operator of this world makes every mistake there is.
+            Err(OpenError::NotCreated | OpenError::CreationUnfinished) => {
+                FileStorage::create(self.disk.clone(), self.identity, options)
+            }
+            opened => opened,
+        }
+        .map_err(CannotStart::Storage)?;
         self.suspect |= report.suspect_through.is_some();
         self.thread.begin(now, Pace { call_max: 0, sync: (0, 0) }, Index::ZERO, None);
         self.lives += 1;
         self.changes.borrow_mut().clear();
         self.executions.borrow_mut().clear();
-        let storage = WatchedStorage::new(storage, Rc::clone(&self.thread), Rc::clone(&self.changes));
+        let mut storage = WatchedStorage::new(storage, Rc::clone(&self.thread), Rc::clone(&self.changes));
         let machine = WatchedMachine::new(machine, Rc::clone(&self.thread), Rc::clone(&self.executions));
         *self.post.borrow_mut() = Post::new(self.id, self.identity.incarnation, raft.message_bytes_max);
         self.raft = raft;
         let options = NodeOptions {
             raft: self.raft,
-            create: self.joins.is_none().then(|| first.clone()),
-            join: self.joins.clone(),
             // After so long a node tells a client that it does not know the outcome.
             request_timeout: Millis(2 * raft.election_timeout.0),
             stop_timeout: Millis(500),
@@ -278,9 +282,14 @@ impl<M: StateMachine> Node<M> {
         };
         let network = SimNetwork::new(Rc::clone(&self.thread), Rc::clone(&self.post));
         let peers = SimPeers::new(Rc::clone(&self.thread), Rc::clone(&self.post));
-        let clock = ThreadClock(Rc::clone(&self.thread));
-        let (process, handle) =
-            EventLoop::new(options, storage, network, peers, machine, clock).map_err(CannotStart::Node)?;
+        let (clock, is_empty) = (ThreadClock(Rc::clone(&self.thread)), storage.last() == EntryId::ZERO);
+        let started = match self.joins.clone().filter(|_| is_empty) {
+            Some(known) => EventLoop::join(options, known, storage, network, peers, machine, clock),
+            None if is_empty => raft_node::create(&mut storage, first)
+                .and_then(|()| EventLoop::new(options, storage, network, peers, machine, clock)),
+            None => EventLoop::new(options, storage, network, peers, machine, clock),
+        };
+        let (process, handle) = started.map_err(CannotStart::Node)?;
         self.state = State::Up(Box::new(process));
         self.stopping = false;
         self.standings = Default::default();

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::path::PathBuf;
 use std::fs;
+use std::path::PathBuf;
 
 use raft_sim::history::{self, Call, End, Operation};
 use raft_sim::registers::RegisterLoad;
@@ -57,7 +57,12 @@ fn porcupine(text: &str) -> Option<Vec<Line>> {
         let fields: Vec<&str> = line.strip_prefix("INFO  jepsen.util - ")?.split('\t').collect();
         let [process, kind, name, value] = fields[..] else { return None };
         let keyword = |text: &str| text.strip_prefix(':').map(str::to_owned);
-        Some(Line { process: process.parse().ok()?, kind: keyword(kind)?, name: keyword(name)?, value: value.to_owned() })
+        Some(Line {
+            process: process.parse().ok()?,
+            kind: keyword(kind)?,
+            name: keyword(name)?,
+            value: value.to_owned(),
+        })
     });
     lines.collect()
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use raft_core::configuration::BootstrapError;
 use raft_core::entry::RecordError;
 use raft_core::storage::HardState;
 use raft_core::types::{ClusterId, EntryId, Index, NodeId};
@@ -215,6 +216,35 @@ pub enum OpenError {
     /// There is nothing to open.
     #[error("the directory holds no node; create it first, or give the directory that was created")]
     NotCreated,
+    /// The directory is that of a node that waits.
+    #[error(
+        "the directory is that of a node that waits to be created or added, and belongs to no cluster yet; let it wait, \
+         or give an empty directory"
+    )]
+    Waiting,
+    /// The node that waits has promised to be created with another cluster, or with this one in another way.
+    #[error(
+        "the directory is promised to cluster {cluster} as node {node}; complete that, or stop the node and give it an \
+         empty directory"
+    )]
+    Promised {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The node's id there.
+        node: NodeId,
+    },
+    /// The file that says how the node came to its cluster is not what was written, or of another directory.
+    #[error(
+        "the file origin is damaged, or of another directory; put back a good copy, or remove this node from the cluster \
+         and add it under a new id with an empty directory"
+    )]
+    OriginDamaged,
+    /// The first entry of the log could not be written.
+    #[error("the log cannot be given its first entry: {0}")]
+    FirstEntry(#[from] BootstrapError),
+    /// The log failed while it was given its first entry.
+    #[error("the log cannot be given its first entry: {0}")]
+    Log(#[from] StorageError),
     /// The creation of the directory was cut short.
     #[error("the creation of the directory was cut short; create it again: nothing is lost")]
     CreationUnfinished,

@@ -18,6 +18,10 @@ pub enum Name {
     Identity,
     /// `identity.tmp`: the identity while the directory is being created.
     IdentityDraft,
+    /// `origin`: how the node came to its cluster, or that it waits for one.
+    Origin,
+    /// `origin.tmp`: that file while it is being written.
+    OriginDraft,
     /// `<number>.wal`: a segment of the log.
     Segment(u64),
     /// `suspect`: the log may lack entries that it acknowledged.
@@ -47,6 +51,8 @@ impl Name {
             "lock" => Name::Lock,
             "identity" => Name::Identity,
             "identity.tmp" => Name::IdentityDraft,
+            "origin" => Name::Origin,
+            "origin.tmp" => Name::OriginDraft,
             "suspect" => Name::Suspect,
             "suspect.tmp" => Name::SuspectDraft,
             "spare.tmp" => Name::Spare,
@@ -75,6 +81,8 @@ impl fmt::Display for Name {
             Name::Lock => formatter.write_str("lock"),
             Name::Identity => formatter.write_str("identity"),
             Name::IdentityDraft => formatter.write_str("identity.tmp"),
+            Name::Origin => formatter.write_str("origin"),
+            Name::OriginDraft => formatter.write_str("origin.tmp"),
             Name::Segment(number) => write!(formatter, "{number:010}.wal"),
             Name::Suspect => formatter.write_str("suspect"),
             Name::SuspectDraft => formatter.write_str("suspect.tmp"),
@@ -220,6 +228,8 @@ mod tests {
             Name::Lock,
             Name::Identity,
             Name::IdentityDraft,
+            Name::Origin,
+            Name::OriginDraft,
             Name::Segment(1),
             Name::Segment(u64::MAX),
             Name::Suspect,

@@ -19,6 +19,26 @@
 //! All versions have the first 12 bytes and the last 4 in their places, so that each can
 //! tell another one from damage.
 //!
+//! # `origin`, 76 bytes and a configuration
+//!
+//! How a node came to its cluster. It is made with the directory, before there is an identity, and written again once, when
+//! the node is given a cluster: durably, before the node says so. A directory with an origin and no identity is that of a node
+//! that waits; one with an identity and no origin is of a node whose program made it without waiting.
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | `RAFTORIG` |
+//! | 8 | 4 | format version: 2 |
+//! | 12 | 4 | 0 |
+//! | 16 | 16 | incarnation |
+//! | 32 | 4 | 0 it waits for a cluster, 1 the cluster is created with it, 2 it joins |
+//! | 36 | 4 | length of the configuration in bytes; 0 while it waits |
+//! | 40 | 8 | node id; 0 while it waits |
+//! | 48 | 16 | cluster key; 0 while it waits |
+//! | 64 | 8 | 0 |
+//! | 72 | … | the configuration: the payload of its entry |
+//! | at the end | 4 | checksum over all before it |
+//!
 //! # `suspect`, 64 bytes
 //!
 //! There while the log may lack entries that it acknowledged: a last batch was damaged in a way that no power cut explains, and was
@@ -120,10 +140,13 @@ use raft_core::storage::HardState;
 use raft_core::types::{ClusterId, EntryId, Incarnation, NodeId};
 
 use self::fields::{Reader, Writer};
+pub use self::origin::{How, Origin};
+pub(crate) use self::origin::{ORIGIN_BYTES_MAX, OriginFile};
 pub(crate) use self::snapshot::SnapshotHeader;
 pub(crate) use self::suspect::SuspectMark;
 
 mod fields;
+mod origin;
 mod snapshot;
 mod suspect;
 

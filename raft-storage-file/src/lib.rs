@@ -15,7 +15,10 @@
 //! let node = NodeId::new(1).expect("1 is not 0");
 //! // The cluster's id and the incarnation are random bits.
 //! let identity = Identity { cluster: ClusterId(42), node, incarnation: Incarnation(7) };
-//! let (mut storage, report) = FileStorage::open_or_create(Directory::new(&path), identity, Options::default())?;
+//! let (storage, _) = FileStorage::create(Directory::new(&path), identity, Options::default())?;
+//! drop(storage);
+//! // From now on it is opened. To create and to open are two calls, and none does the other's work.
+//! let (mut storage, report) = FileStorage::open(Directory::new(&path), Options::default())?;
 //! println!("{report}");
 //!
 //! storage.set_hard_state(raft_core::storage::HardState { vote: Some(node), ..storage.hard_state() });
@@ -46,12 +49,14 @@ mod snapshot;
 mod spare;
 mod storage;
 mod suspect;
+mod waiting;
 
 pub use descriptors::DESCRIPTORS_MAX;
 pub use directory::{Directory, DirectoryLock, SyncThread, ZeroingThread};
 pub use error::{DiskError, OpenError, Operation, StorageError};
 pub use files::{Files, Locking, Name};
-pub use format::Identity;
+pub use format::{How, Identity, Origin};
 pub use options::{Options, OptionsError, PENDING_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SuspectTail};
 pub use recovery::{Cut, Report};
 pub use storage::{FileStorage, Metrics};
+pub use waiting::WaitingDirectory;

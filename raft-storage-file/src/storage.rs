@@ -8,7 +8,7 @@ use crate::directory::Directory;
 use crate::disk::DiskReader;
 use crate::error::StorageError;
 use crate::files::Files;
-use crate::format::{BATCH_HEADER_BYTES, FIRST_BATCH, Identity};
+use crate::format::{BATCH_HEADER_BYTES, FIRST_BATCH, Identity, Origin};
 use crate::log::Log;
 use crate::options::Options;
 use crate::recovery::{Recovered, hard_state_follows};
@@ -18,7 +18,7 @@ use crate::snapshot::Snapshots;
 use crate::spare::Spare;
 use crate::suspect;
 
-mod open;
+pub(crate) mod open;
 mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -69,12 +69,14 @@ pub struct Metrics {
 
 /// The log, hard state and identity of one node, in one directory.
 ///
-/// [`FileStorage::create`], [`FileStorage::open`] and [`FileStorage::open_or_create`] make one.
+/// [`FileStorage::create`] and [`FileStorage::open`] make one, and so does
+/// [`WaitingDirectory::complete`](crate::WaitingDirectory::complete).
 /// [`Storage::flush`] writes and syncs before it returns, on the caller's thread; a flush with
 /// nothing new to save does nothing.
 #[derive(Debug)]
 pub struct FileStorage<F: Files = Directory> {
     identity: Identity,
+    origin: Option<Origin>,
     options: Options,
     log: Log,
     /// The last entry on disk that the log still has: what is behind it waits for a flush.
@@ -105,10 +107,17 @@ pub struct FileStorage<F: Files = Directory> {
 }
 
 impl<F: Files> FileStorage<F> {
-    fn new(files: F, lock: F::Lock, identity: Identity, options: Options, recovered: Recovered<F>) -> FileStorage<F> {
+    fn new(
+        files: F,
+        lock: F::Lock,
+        (identity, origin): (Identity, Option<Origin>),
+        options: Options,
+        recovered: Recovered<F>,
+    ) -> FileStorage<F> {
         let Recovered { log, segment, segments, snapshots, report, witnessed } = recovered;
         FileStorage {
             identity,
+            origin,
             options,
             pending_after: log.last,
             saved: Saved { hard_state: log.hard_state, through: log.last },
@@ -136,6 +145,12 @@ impl<F: Files> FileStorage<F> {
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// How the node came to its cluster; `None` if its program made the directory by [`FileStorage::create`].
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// What it has done so far.

@@ -29,7 +29,7 @@ fn append(storage: &mut FileStorage, payload: &[u8]) {
 fn a_log_over_many_segments_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep").join("er");
-    let (mut storage, _) = FileStorage::open_or_create(Directory::new(&path), identity(), small()).unwrap();
+    let (mut storage, _) = FileStorage::create(Directory::new(&path), identity(), small()).unwrap();
     storage.set_hard_state(HardState { term: Term(1), vote: NodeId::new(1), expelled: None });
     for n in 0..2000u32 {
         append(&mut storage, &[n.to_le_bytes().as_slice(), &[9; 200]].concat());
@@ -38,7 +38,7 @@ fn a_log_over_many_segments_is_read_back() {
         }
     }
     drop(storage);
-    let (mut storage, report) = FileStorage::open_or_create(Directory::new(&path), identity(), small()).unwrap();
+    let (mut storage, report) = FileStorage::open(Directory::new(&path), small()).unwrap();
     assert_eq!((report.entries, report.cut), (2000, None));
     assert_eq!(storage.hard_state().vote, NodeId::new(1));
     let mut next = Index::FIRST;
@@ -66,7 +66,8 @@ fn adopt(storage: &mut FileStorage, through: EntryId, content: &[u8]) -> Snapsho
 #[test]
 fn snapshots_on_real_files_are_made_received_and_found_again() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || FileStorage::open_or_create(Directory::new(folder.path()), identity(), small()).unwrap();
+    drop(FileStorage::create(Directory::new(folder.path()), identity(), small()).unwrap());
+    let open = || FileStorage::open(Directory::new(folder.path()), small()).unwrap();
     let files = |ending: &str| {
         let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
         names.filter(|name| name.to_str().unwrap().ends_with(ending)).count()
@@ -156,6 +157,7 @@ fn a_directory_of_something_else_is_left_alone() {
 #[test]
 fn a_file_where_the_directory_should_be_is_an_error() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let opened = FileStorage::open_or_create(Directory::new(file.path()), identity(), small());
-    assert!(matches!(opened, Err(OpenError::Disk(_))));
+    assert!(matches!(FileStorage::open(Directory::new(file.path()), small()), Err(OpenError::Disk(_))));
+    let created = FileStorage::create(Directory::new(file.path()), identity(), small());
+    assert!(matches!(created, Err(OpenError::Disk(_))));
 }

@@ -17,7 +17,7 @@ use raft_storage_file::simulated::{Call, Disk, Fate};
 use raft_storage_file::{FileStorage, Name, OpenError, Operation, Options, StorageError};
 
 use power::image::{Image, content};
-use power::run::{Run, adopt, append};
+use power::run::{Run, adopt, append, open_or_create};
 use power::script::{Script, identity, of_logs, of_snapshots};
 
 /// What systems say, besides that the disk is bad: no such file (somebody removed the directory), not allowed, a
@@ -80,7 +80,7 @@ fn an_error_of_any_kind_at_any_call_is_named_and_changes_nothing_that_was_acknow
                 disk.heal();
                 disk.hold_syncs(false);
                 for disk in [disk.after_power_loss(|_| Fate::Lost), disk] {
-                    let opened = FileStorage::open_or_create(disk, identity(), script.options);
+                    let opened = open_or_create(disk, identity(), script.options);
                     let (mut storage, _) = opened.unwrap_or_else(|error| panic!("{context}: {error}"));
                     let found = Image::of(&mut storage);
                     assert!(run.allowed().iter().any(|image| image.is(&found)), "{context}: {found:?}");
@@ -240,7 +240,7 @@ fn lose(lost: &mut Lost, disk: &Disk, script: &Script, sync: usize, later: usize
         disk.syncs_lost() > 0 && syncs_since >= later
     });
     assert_eq!((disk.syncs_lost(), run.failed), (1, None));
-    let opened = FileStorage::open_or_create(disk.after_power_loss(|_| Fate::Kept), identity(), script.options);
+    let opened = open_or_create(disk.after_power_loss(|_| Fate::Kept), identity(), script.options);
     let Ok((mut storage, report)) = opened else {
         lost.refused += 1;
         return;

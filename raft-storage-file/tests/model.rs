@@ -9,7 +9,7 @@ use raft_core::entry::{EntryHeader, EntryKind};
 use raft_core::storage::{HardState, ReadError, Saved, SnapshotId, Storage};
 use raft_core::types::{ClusterId, ClusterTime, EntryId, Incarnation, Index, NodeId, Term};
 use raft_storage_file::simulated::{Disk, Fate};
-use raft_storage_file::{FileStorage, Identity, Options};
+use raft_storage_file::{FileStorage, Identity, OpenError, Options};
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -113,7 +113,10 @@ fn options() -> Options {
 
 fn open(disk: &Disk) -> FileStorage<Disk> {
     let identity = Identity { cluster: ClusterId(1), node: NodeId::new(7).unwrap(), incarnation: Incarnation(9) };
-    FileStorage::open_or_create(disk.clone(), identity, options()).unwrap().0
+    match FileStorage::open(disk.clone(), options()) {
+        Err(OpenError::NotCreated) => FileStorage::create(disk.clone(), identity, options()).unwrap().0,
+        opened => opened.unwrap().0,
+    }
 }
 
 fn content(through: EntryId, bytes: usize) -> Vec<u8> {

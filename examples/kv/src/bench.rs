@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use kv::command::{Command, Condition, Query, encode};
 use kv::watch::Watch;
 use raft_client::{EngineError, NodeStatus};
+use raft_core::session::limits::SessionLimits;
 use rustix::fs::statfs;
 use serde_json::json;
 use tempfile::TempDir;
@@ -157,8 +158,9 @@ impl Target {
             return Ok(Target::Remote { endpoints: args.endpoints.clone(), watch, cluster: None });
         }
         let folder = folder(args.data.as_deref(), progress)?;
-        let sessions = args.clients.iter().max().copied().unwrap_or_default().max(4096).to_string();
-        let plan = Plan::temporary(folder.path(), &["--log", "warn", "--sessions", &sessions])?;
+        let sessions = args.clients.iter().max().copied().unwrap_or_default().max(4096);
+        let plan = Plan::temporary(folder.path(), &["--log", "warn"])?;
+        let plan = Plan { limits: SessionLimits { sessions, ..plan.limits }, ..plan };
         let endpoints = plan.endpoints();
         let mut watch = Box::new(Watch::new(&endpoints)?);
         progress.say(&format!("Three nodes on this machine, their data in {}.", folder.path().display()));
@@ -167,6 +169,7 @@ impl Target {
             return Ok(Target::Embedded { node: Box::new(node), cluster, _folder: folder });
         }
         let mut cluster = Cluster::start(plan, |_| true)?;
+        cluster.found(interrupt)?;
         cluster.settle(&mut watch, 0, interrupt, |_| {})?;
         Ok(Target::Remote { endpoints, watch, cluster: Some((cluster, folder)) })
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser};
 use kv::command::VALUE_BYTES_MAX;
-use raft_core::types::NodeId;
+use raft_core::configuration::Lease;
+use raft_core::session::limits::SessionLimits;
+use raft_core::types::{ClusterId, Millis, NodeId};
 
 /// An exactly-once key-value store on Raft.
 #[derive(Debug, Parser)]
@@ -27,8 +29,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
-    /// Run one node.
+    /// Run one node. With an empty directory it waits until it is created (`kv init`) or added (`kv member add`).
     Serve(Box<ServeArgs>),
+    /// Create a cluster, once, out of nodes that run with empty directories. Cut off, it can be run again.
+    Init(InitArgs),
     /// Run a local cluster of real processes, until Ctrl-C.
     Up(UpArgs),
     /// Show that every command is executed exactly once while leaders are killed.
@@ -121,7 +125,7 @@ pub(crate) enum Request {
 pub(crate) enum MemberRequest {
     /// Show them.
     List,
-    /// Add nodes, which are started with `kv serve --join`. They vote once they have caught up.
+    /// Add nodes, which are started by `kv serve` with empty directories. They vote once they have caught up.
     Add {
         /// The nodes as ID=HOST:PORT, with numbers that were never used before.
         #[arg(required = true)]
@@ -150,7 +154,7 @@ pub(crate) enum MemberRequest {
         #[arg(long)]
         force: bool,
     },
-    /// Put a new node, which is started with `kv serve --join`, in the place of a member. It learns
+    /// Put a new node, which is started by `kv serve` with an empty directory, in the place of a member. It learns
     /// first; once it has caught up, it votes and the other one leaves by one change.
     Replace {
         /// The member that leaves.
@@ -190,40 +194,39 @@ pub(crate) struct ClusterArgs {
         default_value = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003"
     )]
     pub(crate) endpoints: Vec<String>,
+    /// The cluster's id, 32 hex digits. Left out, the first node that is reached decides.
+    #[arg(long, value_parser = cluster_id)]
+    pub(crate) cluster: Option<ClusterId>,
     /// Give up after so many seconds.
     #[arg(long, value_parser = seconds, default_value = "10")]
     pub(crate) timeout: Duration,
 }
 
-/// One node of a cluster.
+/// A new cluster.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Every node of the cluster as ID=HOST:PORT: its number, and where the others and native clients reach it.
+    #[arg(required = true)]
+    pub(crate) members: Vec<Peer>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// Give up after so many seconds.
+    #[arg(long, value_parser = seconds, default_value = "10")]
+    pub(crate) timeout: Duration,
+}
+
+/// One node of a cluster. All that it needs to know of the cluster stands in its directory.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// This node's number, one of those in --peer.
-    #[arg(long)]
-    pub(crate) id: NodeNumber,
     /// Where nodes and native clients connect.
     #[arg(long)]
     pub(crate) listen: SocketAddr,
     /// Where HTTP is served; not at all if this is left out.
     #[arg(long)]
     pub(crate) http: Option<SocketAddr>,
-    /// The directory of this node's data; made if it does not exist.
+    /// The directory of this node's data; made if it does not exist. An empty one waits to be created or added.
     #[arg(long)]
     pub(crate) data: PathBuf,
-    /// Every member that the cluster was created with, this one too, as ID=HOST:PORT; the same on
-    /// every node.
-    #[arg(long = "peer", required_unless_present = "join", conflicts_with = "join")]
-    pub(crate) peers: Vec<Peer>,
-    /// Join a cluster that runs, of which this is a member's address (HOST:PORT of its --listen).
-    /// Add the node with `kv member add` before or afterwards.
-    #[arg(long)]
-    pub(crate) join: Option<String>,
-    /// The cluster's id, 32 hex digits. Left out, it is made from the members, so that nodes with
-    /// the same --peer find each other; give a random one where several clusters could meet.
-    #[arg(long, value_parser = hex)]
-    pub(crate) cluster: Option<u128>,
-    #[command(flatten)]
-    pub(crate) limits: LimitArgs,
     /// A snapshot is written after so many commands.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) snapshot_entries: u64,
@@ -244,8 +247,7 @@ pub(crate) struct ServeArgs {
     pub(crate) exit_with_stdin: bool,
 }
 
-/// The limits of the session table. They belong to the cluster: every node must be started with
-/// those that it was created with.
+/// The limits of the session table, and leases. They belong to the cluster, from its creation on.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LimitArgs {
     /// The sessions that can be open at once.
@@ -266,6 +268,25 @@ pub(crate) struct LimitArgs {
     pub(crate) drift: u16,
 }
 
+impl LimitArgs {
+    /// The limits of the session table.
+    pub(crate) fn sessions(&self) -> SessionLimits {
+        let ttl = Millis(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX));
+        SessionLimits {
+            sessions: self.sessions,
+            window: self.window,
+            ttl,
+            time_step_max: Millis((ttl.0 / 10).max(1)),
+            ..SessionLimits::default()
+        }
+    }
+
+    /// The leases, if there are any.
+    pub(crate) fn leases(&self) -> Option<Lease> {
+        (self.lease > 0).then_some(Lease { duration: Millis(self.lease), drift_per_mille: self.drift })
+    }
+}
+
 /// A local cluster.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UpArgs {
@@ -281,6 +302,9 @@ pub(crate) struct UpArgs {
     /// Where the first node serves HTTP; the others follow it.
     #[arg(long, default_value_t = 8001, value_parser = clap::value_parser!(u16).range(1..=65_000))]
     pub(crate) http_port: u16,
+    /// What a new cluster is created with; of no use for one that exists.
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 }
 
 /// The demonstration.
@@ -381,9 +405,10 @@ fn value_size(text: &str) -> Result<usize, String> {
     size.ok_or_else(|| format!("`{text}` is no length of a value: those are 0 to {VALUE_BYTES_MAX} bytes"))
 }
 
-fn hex(text: &str) -> Result<u128, String> {
-    let wrong = || format!("`{text}` is no cluster id: those are 32 hex digits");
-    if text.len() == 32 { u128::from_str_radix(text, 16).map_err(|_| wrong()) } else { Err(wrong()) }
+pub(crate) fn cluster_id(text: &str) -> Result<ClusterId, String> {
+    let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+    id.map(ClusterId).ok_or_else(|| format!("`{text}` is not a cluster id: those are 32 hex digits"))
 }
 
 #[cfg(test)]
@@ -403,6 +428,10 @@ mod tests {
         assert_eq!((peer.id.get(), peer.address.as_str()), (2, "host:7002"));
         for wrong in ["host:7002", "0=host:7002", "2=host", "2=host:port", ""] {
             assert!(wrong.parse::<Peer>().is_err(), "{wrong}");
+        }
+        assert_eq!(cluster_id(&format!("{:032x}", 77)), Ok(ClusterId(77)));
+        for wrong in ["77", "+0000000000000000000000000000077", &"g".repeat(32), &"0".repeat(33)] {
+            assert!(cluster_id(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn run(request: &Request, json: bool) -> Exit {
     print(&outcome, json)
 }
 
-fn print(outcome: &Outcome, json: bool) -> Exit {
+pub(crate) fn print(outcome: &Outcome, json: bool) -> Exit {
     let printed = if json {
         writeln!(io::stdout(), "{}", outcome.json)
     } else if outcome.exit == Exit::Done {
@@ -70,8 +70,8 @@ fn print(outcome: &Outcome, json: bool) -> Exit {
 }
 
 fn connect(cluster: &ClusterArgs) -> Result<BlockingClient, Outcome> {
-    let mut client = BlockingClient::new(&Options::new(cluster.endpoints.clone()))
-        .map_err(|error| Outcome::failed(Exit::Usage, &error.to_string()))?;
+    let options = Options { cluster: cluster.cluster, ..Options::new(cluster.endpoints.clone()) };
+    let mut client = BlockingClient::new(&options).map_err(|error| Outcome::failed(Exit::Usage, &error.to_string()))?;
     client.set_timeout(Some(cluster.timeout));
     Ok(client)
 }

@@ -154,7 +154,8 @@ impl Demo {
         let extra = [&["--log", "warn"][..], if args.replace { &snapshots } else { &[] }].concat();
         let plan = Plan::temporary(folder, &extra)?;
         let endpoints = plan.endpoints();
-        let cluster = Cluster::start(plan, |_| true)?;
+        let mut cluster = Cluster::start(plan, |_| true)?;
+        cluster.found(&interrupt)?;
         let watch = Watch::new(&endpoints)?;
         let (chance, terms) = (Chance::new(seed), BTreeSet::new());
         let mut demo = Demo { endpoints, cluster, watch, interrupt, progress, chance, terms, kills: 0 };

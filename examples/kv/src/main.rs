@@ -8,6 +8,7 @@ mod demo;
 mod descriptors;
 mod exit;
 mod http;
+mod init;
 mod interrupt;
 mod json;
 mod machine;
@@ -16,6 +17,7 @@ mod processes;
 mod progress;
 mod serve;
 mod up;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let Cli { json, command } = Cli::parse();
     let exit = match command {
         Subcommand::Serve(args) => serve::run(args),
+        Subcommand::Init(args) => init::run(&args, json),
         Subcommand::Up(args) => up::run(&args, json),
         Subcommand::Demo(args) => demo::run(&args, json),
         Subcommand::Bench(args) => bench::run(&args, json),

@@ -22,18 +22,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(100);
 
 fn client(cluster: &ClusterArgs) -> OperatorClient {
-    OperatorClient::new(cluster.endpoints.clone(), cluster.timeout.max(PATIENCE))
+    OperatorClient::new(cluster.endpoints.clone(), cluster.timeout.max(PATIENCE)).cluster(cluster.cluster)
 }
 
 pub(crate) fn member(cluster: &ClusterArgs, request: &MemberRequest) -> Outcome {
     if let MemberRequest::Replace { old, new } = request {
         return replace(cluster, old.0, new).unwrap_or_else(|outcome| outcome);
     }
-    let changes = match changes(request) {
+    let client = client(cluster);
+    let changes = match changes(&client, request) {
         Ok(changes) => changes,
         Err(outcome) => return outcome,
     };
-    let client = client(cluster);
     if changes.is_empty() {
         return match client.members() {
             Ok((entry, configuration)) => Outcome::done(table(&configuration), members_json(entry, &configuration)),
@@ -48,11 +48,12 @@ pub(crate) fn member(cluster: &ClusterArgs, request: &MemberRequest) -> Outcome 
 }
 
 /// What the request changes; nothing if it only looks.
-fn changes(request: &MemberRequest) -> Result<Vec<MemberChange>, Outcome> {
+fn changes(client: &OperatorClient, request: &MemberRequest) -> Result<Vec<MemberChange>, Outcome> {
     let wrong = |error: &dyn std::error::Error| Outcome::failed(Exit::Usage, &error.to_string());
     let added = |peer: &Peer, suffrage: Suffrage, priority: u8| {
         let member = Member::new(peer.id, suffrage, &peer.address).map_err(|error| wrong(&error))?;
-        Ok(MemberChange::Add(Member { priority, ..member }))
+        let member = client.meet(Member { priority, ..member }).map_err(|error| failed(&error))?;
+        Ok(MemberChange::Add(member))
     };
     Ok(match request {
         MemberRequest::List | MemberRequest::Replace { .. } => Vec::new(),
@@ -102,13 +103,14 @@ fn replace(cluster: &ClusterArgs, old: NodeId, new: &Peer) -> Result<Outcome, Ou
         (Some(_), None) => {
             let learner = Member::new(new.id, Suffrage::Learner, &new.address);
             let learner = learner.map_err(|error| Outcome::failed(Exit::Usage, &error.to_string()))?;
+            let learner = client.meet(learner).map_err(|error| failed(&error))?;
             client.change_members(&[MemberChange::Add(learner)], false).map_err(|error| failed(&error))?;
         }
     }
     if !has_caught_up(cluster, &new.address)? {
         let text = format!(
-            "node {} learns, and has not caught up; node {old} is still a member. See that it runs with --join, and \
-             give this command again",
+            "node {} learns, and has not caught up; node {old} is still a member. See that it runs, and give \
+              this command again",
             new.id
         );
         return Err(Outcome::failed(Exit::Refused, &text));

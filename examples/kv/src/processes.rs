@@ -14,7 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kv::watch::{View, Watch};
-use raft_client::{EngineError, NodeStatus};
+use raft_client::{EngineError, FoundError, Founder, NodeStatus, Standing};
+use raft_core::configuration::Lease;
+use raft_core::session::limits::SessionLimits;
+use raft_core::types::{ClusterId, NodeId};
 use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 
@@ -22,6 +25,8 @@ use crate::interrupt::Interrupt;
 
 /// How long a cluster may take until it has a leader whom all nodes follow.
 const READY_MAX: Duration = Duration::from_secs(30);
+/// How long one attempt to create the cluster may take.
+const FOUND_TRY: Duration = Duration::from_secs(2);
 /// How long nodes may take to stop before they are killed.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// How often processes are looked at.
@@ -46,6 +51,13 @@ pub(crate) enum ClusterError {
     Died { node: u64, status: ExitStatus, why: String },
     #[error("the nodes did not agree on a leader within {} seconds; their logs are in {logs}", READY_MAX.as_secs())]
     NotReady { logs: String },
+    #[error("the cluster cannot be created: {0}")]
+    Found(#[from] FoundError),
+    #[error(
+        "the data of node {node} is gone, or is of another cluster than {cluster}: put back what was in {data}, or choose \
+         another folder with --data"
+    )]
+    OtherData { node: u64, cluster: ClusterId, data: String },
     #[error("the cluster cannot be asked: {0}")]
     Client(#[from] EngineError),
     #[error("interrupted")]
@@ -61,16 +73,16 @@ pub(crate) struct Place {
     pub(crate) node: u64,
     pub(crate) listen: SocketAddr,
     pub(crate) http: Option<SocketAddr>,
-    /// The member through which it joins; `None` for those the cluster is created with.
-    pub(crate) join: Option<SocketAddr>,
 }
 
 /// A cluster on this machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) cluster: u128,
     pub(crate) folder: PathBuf,
     pub(crate) places: Vec<Place>,
+    /// What it is created with.
+    pub(crate) limits: SessionLimits,
+    pub(crate) lease: Option<Lease>,
     /// What its nodes are told besides.
     pub(crate) extra: Vec<String>,
 }
@@ -79,10 +91,10 @@ impl Plan {
     /// A cluster of three in an empty folder, on free ports, without HTTP.
     pub(crate) fn temporary(folder: &Path, extra: &[&str]) -> Result<Plan, ClusterError> {
         let addresses = free_addresses(3)?;
-        let places =
-            (1..).zip(addresses).map(|(node, listen)| Place { node, listen, http: None, join: None }).collect();
+        let places = (1..).zip(addresses).map(|(node, listen)| Place { node, listen, http: None }).collect();
         let extra = extra.iter().map(|&argument| argument.to_owned()).collect();
-        Ok(Plan { cluster: random()?, folder: folder.to_path_buf(), places, extra })
+        let (folder, limits) = (folder.to_path_buf(), SessionLimits::default());
+        Ok(Plan { folder, places, limits, lease: None, extra })
     }
 
     /// Where its nodes are reached.
@@ -94,20 +106,11 @@ impl Plan {
     pub(crate) fn arguments(&self, place: &Place) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["serve".into()];
         let mut put = |name: &str, value: OsString| arguments.extend([name.into(), value]);
-        put("--id", place.node.to_string().into());
         put("--listen", place.listen.to_string().into());
         if let Some(http) = place.http {
             put("--http", http.to_string().into());
         }
         put("--data", self.data(place.node).into());
-        if let Some(member) = place.join {
-            put("--join", member.to_string().into());
-        } else {
-            put("--cluster", format!("{:032x}", self.cluster).into());
-            for peer in self.places.iter().filter(|peer| peer.join.is_none()) {
-                put("--peer", format!("{}={}", peer.node, peer.listen).into());
-            }
-        }
         arguments.extend(self.extra.iter().map(Into::into));
         arguments
     }
@@ -181,6 +184,49 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Creates the cluster out of the nodes that were started, and returns its id. One that exists stays as it is.
+    pub(crate) fn found(&mut self, interrupt: &Interrupt) -> Result<ClusterId, ClusterError> {
+        let id = |node| NodeId::new(node).ok_or(ClusterError::NoPorts);
+        let places = self.plan.places.iter();
+        let members: Result<_, ClusterError> =
+            places.map(|place| Ok((id(place.node)?, place.listen.to_string()))).collect();
+        let founder = Founder::new(members?, FOUND_TRY).limits(self.plan.limits).lease(self.plan.lease);
+        let begin = Instant::now();
+        loop {
+            self.check(interrupt)?;
+            match founder.found() {
+                Ok(founded) => return Ok(founded.cluster()),
+                // Processes that were just started take a moment.
+                Err(FoundError::Unreachable(_) | FoundError::Unfinished { .. }) if begin.elapsed() < READY_MAX => {
+                    thread::sleep(LOOK);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits until all nodes say that they belong to a cluster that was created before.
+    pub(crate) fn expect(&mut self, cluster: ClusterId, interrupt: &Interrupt) -> Result<(), ClusterError> {
+        let begin = Instant::now();
+        for place in self.plan.places.clone() {
+            loop {
+                self.check(interrupt)?;
+                match Standing::of(&place.listen.to_string(), FOUND_TRY) {
+                    Standing::Member { cluster: found, .. } if found == cluster => break,
+                    Standing::Silent(_) if begin.elapsed() < READY_MAX => thread::sleep(LOOK),
+                    Standing::Silent(_) => {
+                        return Err(ClusterError::NotReady { logs: self.plan.folder.display().to_string() });
+                    }
+                    Standing::Waits(_) | Standing::Member { .. } => {
+                        let data = self.plan.data(place.node).display().to_string();
+                        return Err(ClusterError::OtherData { node: place.node, cluster, data });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Starts the node at a place again. One that runs is left alone.
     pub(crate) fn start_again(&mut self, at: usize) -> Result<(), ClusterError> {
         if let (Some(slot @ None), Some(place)) = (self.running.get_mut(at), self.plan.places.get(at)) {
@@ -189,12 +235,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a process for a node that joins, and gives its address.
+    /// Starts a process for a node that is to be added, and returns its address.
     pub(crate) fn add(&mut self, node: u64) -> Result<SocketAddr, ClusterError> {
-        let members = self.plan.places.iter().filter(|place| !self.leaving.contains(&place.node));
-        let join = members.map(|place| place.listen).next();
         let listen = free_addresses(1)?.first().copied().ok_or(ClusterError::NoPorts)?;
-        let place = Place { node, listen, http: None, join };
+        let place = Place { node, listen, http: None };
         self.running.push(Some(self.plan.spawn(&place)?));
         self.plan.places.push(place);
         Ok(listen)
@@ -361,7 +405,7 @@ mod tests {
         let arguments = plan.arguments(&plan.places[1]);
         let cli = Cli::try_parse_from([OsString::from("kv")].into_iter().chain(arguments)).unwrap();
         let Subcommand::Serve(args) = cli.command else { panic!("not serve") };
-        assert_eq!((args.id.0.get(), args.peers.len(), args.cluster), (2, 3, Some(plan.cluster)));
+        assert_eq!((args.listen, args.http), (plan.places[1].listen, None));
         assert_eq!(args.data, Path::new("folder").join("node-2"));
     }
 }

@@ -4,35 +4,30 @@ use std::error::Error;
 use std::io::{self, IsTerminal, Read, Write};
 use std::time::Duration;
 
-use raft_client::{OperatorClient, OperatorError};
-use raft_core::configuration::{Configuration, Lease, Member};
 use raft_core::raft::config::Config;
 use raft_core::raft::event::Expulsion;
-use raft_core::session::limits::SessionLimits;
 use raft_core::storage::Storage;
-use raft_core::types::{ClusterId, EntryId, Incarnation, Millis, NodeId};
-use raft_node::{Handle, Node, NodeOptions, Stopped, SystemClock, start};
-use raft_storage_file::{Directory, FileStorage, Identity, OpenError, StorageError};
+use raft_core::types::{ClusterKey, EntryId, Millis, NodeId};
+use raft_node::{Handle, Node, NodeOptions, Stopped, SystemClock, join, start};
+use raft_storage_file::{Directory, FileStorage, How, Identity, OpenError, StorageError};
 use raft_transport_tcp::handshake;
 use raft_transport_tcp::network::{BindError, TcpNetwork};
 use raft_transport_tcp::options::TcpOptions;
 use raft_transport_tcp::rivals::CopyAlarm;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::cli::{Peer, ServeArgs};
+use crate::cli::ServeArgs;
 use crate::descriptors::{Shares, TooFew};
-
 use crate::exit::Exit;
 use crate::http;
 use crate::machine::Store;
+use crate::waiting;
 
 /// How long HTTP requests may take to end once the node has stopped.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
-/// How long the member is asked that a node joins through.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) type KvNode = Node<StorageError, io::Error>;
 
@@ -41,12 +36,8 @@ pub(crate) type KvNode = Node<StorageError, io::Error>;
 pub(crate) enum ServeError {
     #[error("{0}")]
     Configuration(#[from] raft_core::configuration::ConfigurationError),
-    #[error("node {0} is not among the members: add --peer {0}=HOST:PORT")]
-    NotMember(NodeId),
     #[error("the data in {directory} cannot be used: {source}")]
     Open { directory: String, source: OpenError },
-    #[error("cannot learn about the cluster from {member}: {source}; name a member that runs with --join")]
-    Join { member: String, source: Box<OperatorError> },
     #[error("cannot listen: {0}")]
     Bind(#[from] BindError),
     #[error("cannot serve HTTP at {address}: {source}; choose another address with --http")]
@@ -85,146 +76,94 @@ fn exit_with_stdin() {
 }
 
 fn serve(args: &ServeArgs) -> Result<(), ServeError> {
-    let (node, serving) = launch(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(supervise(args, node, serving))
+    runtime.block_on(async {
+        let mut signals =
+            Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        let (sender, launched) = oneshot::channel();
+        let own = args.clone();
+        std::thread::spawn(move || drop(sender.send(launch(&own))));
+        tokio::select! {
+            launched = launched => {
+                let gone = |_| Err(ServeError::Stopped("its thread is gone".to_owned()));
+                let (node, serving) = launched.unwrap_or_else(gone)?;
+                supervise(args, node, serving, signals).await
+            }
+            // Nothing is served yet: what is on the disk is whole at any moment.
+            () = signals.next() => Ok(()),
+        }
+    })
 }
 
-/// The configuration that the arguments describe.
-pub(crate) fn configuration(args: &ServeArgs) -> Result<Configuration, raft_core::configuration::ConfigurationError> {
-    let ttl = Millis(u64::try_from(args.limits.ttl.as_millis()).unwrap_or(u64::MAX));
-    let limits = SessionLimits {
-        sessions: args.limits.sessions,
-        window: args.limits.window,
-        ttl,
-        time_step_max: Millis((ttl.0 / 10).max(1)),
-        ..SessionLimits::default()
+/// The signals by which a process is asked to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A number that nobody can guess.
+pub(crate) fn random() -> io::Result<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| io::Error::other("it gives no random numbers"))?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+/// Opens the directory; waits for a cluster if it is of none. To wait never makes a cluster: others have to.
+fn storage(args: &ServeArgs) -> Result<FileStorage, ServeError> {
+    let opened = match FileStorage::open(Directory::new(&args.data), Default::default()) {
+        Err(OpenError::NotCreated | OpenError::Waiting) => waiting::wait(args)?,
+        opened => opened.map_err(|source| ServeError::Open { directory: args.data.display().to_string(), source })?,
     };
-    let cluster = ClusterId(args.cluster.unwrap_or_else(|| cluster_of(&args.peers)));
-    let mut members = Vec::new();
-    for peer in &args.peers {
-        members.push(Member::voter(peer.id, &peer.address)?);
-    }
-    let configuration = Configuration::new(cluster, limits, members)?;
-    if args.limits.lease == 0 {
-        return Ok(configuration);
-    }
-    configuration.with_lease(Lease { duration: Millis(args.limits.lease), drift_per_mille: args.limits.drift })
-}
-
-/// What a node begins with: its data, and what it is given if that is new.
-struct Beginning {
-    storage: FileStorage,
-    create: Option<Configuration>,
-    join: Option<Configuration>,
-    /// The checksum of the configuration that the cluster was created with; 0 if it is not known.
-    digest: u32,
-    /// The members that are known before the log has been read.
-    peers: Vec<(NodeId, String)>,
-}
-
-/// Opens the data of a member that the cluster is created with, or makes it.
-fn created(args: &ServeArgs) -> Result<Beginning, ServeError> {
-    let configuration = configuration(args)?;
-    if configuration.member(args.id.0).is_none() {
-        return Err(ServeError::NotMember(args.id.0));
-    }
-    let identity = Identity { cluster: configuration.cluster(), node: args.id.0, incarnation: incarnation()? };
-    let opened = FileStorage::open_or_create(Directory::new(&args.data), identity, Default::default());
-    let (storage, report) = opened.map_err(|source| not_opened(args, source))?;
+    let (storage, report) = opened;
     tracing::info!(directory = %args.data.display(), %report, "opened the log");
-    let peers = args.peers.iter().map(|peer| (peer.id, peer.address.clone())).collect();
-    Ok(Beginning { storage, digest: configuration.digest()?, create: Some(configuration), join: None, peers })
-}
-
-/// Opens the data of a node that has joined a cluster, or makes it for one that is to join.
-fn joining(args: &ServeArgs, member: &str) -> Result<Beginning, ServeError> {
-    let directory = || Directory::new(&args.data);
-    let ask = || {
-        let client = OperatorClient::new(vec![member.to_owned()], JOIN_TIMEOUT);
-        let failed = |source| ServeError::Join { member: member.to_owned(), source: Box::new(source) };
-        client.members().map(|(_, configuration)| configuration).map_err(failed)
-    };
-    let (storage, join) = match FileStorage::open(directory(), Default::default()) {
-        Ok((storage, report)) => {
-            tracing::info!(directory = %args.data.display(), %report, "opened the log");
-            // A node that was stopped before it got anything knows no more than a new one.
-            let join = if storage.last() == EntryId::ZERO { Some(ask()?) } else { None };
-            (storage, join)
-        }
-        Err(OpenError::NotCreated | OpenError::CreationUnfinished) => {
-            let configuration = ask()?;
-            let identity = Identity { cluster: configuration.cluster(), node: args.id.0, incarnation: incarnation()? };
-            let (storage, _) = FileStorage::create(directory(), identity, Default::default())
-                .map_err(|source| not_opened(args, source))?;
-            (storage, Some(configuration))
-        }
-        Err(source) => return Err(not_opened(args, source)),
-    };
-    let found = storage.identity().node;
-    if found != args.id.0 {
-        let source = OpenError::WrongNode { expected: args.id.0, found };
-        return Err(not_opened(args, source));
-    }
-    let known = join.iter().flat_map(|configuration| configuration.members());
-    let peers = known.map(|member| (member.id, member.address.to_string())).collect();
-    Ok(Beginning { storage, create: None, join, digest: 0, peers })
-}
-
-/// Where the others reach this node: as the list of members says, or where it listens.
-fn advertised(args: &ServeArgs) -> String {
-    let own = args.peers.iter().find(|peer| peer.id == args.id.0);
-    own.map_or_else(|| args.listen.to_string(), |peer| peer.address.clone())
-}
-
-fn not_opened(args: &ServeArgs, source: OpenError) -> ServeError {
-    ServeError::Open { directory: args.data.display().to_string(), source }
-}
-
-fn incarnation() -> io::Result<Incarnation> {
-    let random = || getrandom::u64().map_err(|_| io::Error::other("it gives no random numbers"));
-    Ok(Incarnation((u128::from(random()?) << 64) | u128::from(random()?)))
-}
-
-/// The id of the cluster that has these members: equal on all of them, in whatever order they are
-/// given. FNV-1a of 128 bits (RFC 9923).
-fn cluster_of(peers: &[Peer]) -> u128 {
-    let mut lines: Vec<String> = peers.iter().map(|peer| format!("{}={}\n", peer.id, peer.address)).collect();
-    lines.sort_unstable();
-    let (offset, prime) = (0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, 0x0000_0000_0100_0000_0000_0000_0000_013b);
-    lines.concat().bytes().fold(offset, |hash: u128, byte| (hash ^ u128::from(byte)).wrapping_mul(prime))
+    Ok(storage)
 }
 
 /// What serving HTTP beside a node needs.
 #[derive(Debug)]
 pub(crate) struct Serving {
+    id: NodeId,
+    /// Where the others reach this node.
+    address: String,
     copies: CopyAlarm,
     connections_max: usize,
 }
 
-/// Starts the node that the arguments describe.
+/// Starts the node of the directory that the arguments name, as soon as that belongs to a cluster.
 pub(crate) fn launch(args: &ServeArgs) -> Result<(KvNode, Serving), ServeError> {
-    let id = args.id.0;
-    let Beginning { storage, create, join, digest, peers } = match &args.join {
-        Some(member) => joining(args, member)?,
-        None => created(args)?,
-    };
-    let Identity { cluster, incarnation, .. } = storage.identity();
+    let storage = storage(args)?;
+    let (Identity { cluster, node: id, incarnation }, origin) = (storage.identity(), storage.origin().cloned());
+    let known = origin.iter().flat_map(|origin| origin.configuration.members());
+    let peers = known.map(|member| (member.id, member.address.to_string())).collect();
+    let created = origin.as_ref().filter(|origin| origin.how == How::Created);
+    let digest = created.map(|origin| origin.configuration.digest()).transpose()?.unwrap_or_default();
     let identity = handshake::Identity { cluster, node: id, incarnation, configuration: digest };
     let seed = getrandom::u64().map_err(|_| io::Error::other("it gives no random numbers"))?;
     let options = TcpOptions::new(args.listen, identity, peers);
     let shares = Shares::claim(&options)?;
     let (network, peers) = TcpNetwork::bind(TcpOptions {
         seed,
-        // Who does not know this node as a member yet can still answer it.
-        advertise: advertised(args),
+        key: origin.as_ref().map_or(ClusterKey::NONE, |origin| origin.key),
+        // What the configuration says, which may have changed since.
+        advertise: String::new(),
         clients_max: shares.clients,
         handshakes_max: shares.handshakes,
         ..options
     })?;
     let copies = peers.copy_alarm();
+    let own = origin.as_ref().and_then(|origin| origin.configuration.member(id));
+    let address = own.map_or_else(|| args.listen.to_string(), |member| member.address.to_string());
     if let Some(reason) = storage.hard_state().expelled {
-        tracing::warn!("this node neither votes nor leads; {}", mend(id, &advertised(args), reason));
+        tracing::warn!("this node neither votes nor leads; {}", mend(id, &address, reason));
     }
     let raft = Config {
         election_timeout: Millis(args.election_timeout),
@@ -233,11 +172,16 @@ pub(crate) fn launch(args: &ServeArgs) -> Result<(KvNode, Serving), ServeError> 
         snapshot_after_bytes: args.snapshot_mib.saturating_mul(1 << 20),
         ..Config::default()
     };
-    let options = NodeOptions { raft, create, join, ..NodeOptions::new(id) };
-    let node = start(options, storage, network, peers, Store::default(), SystemClock::new())
-        .map_err(|error| ServeError::Start(with_causes(&error)))?;
-    tracing::info!(node = id.get(), listen = %args.listen, "serving");
-    Ok((node, Serving { copies, connections_max: shares.http }))
+    let options = NodeOptions { raft, ..NodeOptions::new(id) };
+    let (machine, clock) = (Store::default(), SystemClock::new());
+    // A node that was stopped before it got anything joins still.
+    let node = match origin.filter(|origin| origin.how == How::Joined && storage.last() == EntryId::ZERO) {
+        Some(origin) => join(options, origin.configuration, storage, network, peers, machine, clock),
+        None => start(options, storage, network, peers, machine, clock),
+    };
+    let node = node.map_err(|error| ServeError::Start(with_causes(&error)))?;
+    tracing::info!(node = id.get(), %cluster, listen = %args.listen, "serving");
+    Ok((node, Serving { id, address, copies, connections_max: shares.http }))
 }
 
 /// What a node is expelled for, and the commands that mend it.
@@ -245,16 +189,16 @@ fn mend(id: NodeId, address: &str, reason: Expulsion) -> String {
     let add = format!("kv member add {id}={address}");
     match reason {
         Expulsion::Removed { .. } => format!("{reason}: `{add}`, while this node runs"),
-        Expulsion::Forgot { .. } | Expulsion::Contradicted { .. } => format!(
-            "{reason}: `kv member remove {id}`, then start this node with --join and an empty directory, then `{add}`"
-        ),
+        Expulsion::Forgot { .. } | Expulsion::Contradicted { .. } => {
+            format!("{reason}: `kv member remove {id}`, then start this node with an empty directory, then `{add}`")
+        }
     }
 }
 
 /// Serves HTTP beside the node, until a signal comes or the node fails.
-async fn supervise(args: &ServeArgs, node: KvNode, serving: Serving) -> Result<(), ServeError> {
+async fn supervise(args: &ServeArgs, node: KvNode, serving: Serving, mut signals: Signals) -> Result<(), ServeError> {
     let handle = node.handle();
-    let (id, address) = (args.id.0, advertised(args));
+    let (id, address) = (serving.id, serving.address.clone());
     let (ended, mut end) = oneshot::channel();
     std::thread::spawn(move || {
         let result = node.join().map_err(|error| match error {
@@ -265,11 +209,9 @@ async fn supervise(args: &ServeArgs, node: KvNode, serving: Serving) -> Result<(
         drop(ended.send(result));
     });
     let server = serve_http(args, &handle, serving).await?;
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let result = tokio::select! {
         result = &mut end => result,
-        _ = terminate.recv() => stop(&handle, &mut end).await,
-        _ = interrupt.recv() => stop(&handle, &mut end).await,
+        () = signals.next() => stop(&handle, &mut end).await,
     };
     if let Some(server) = server {
         server.stop(HTTP_GRACE).await;
@@ -313,17 +255,4 @@ fn with_causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_order_of_members_does_not_change_the_cluster() {
-        let peer = |text: &str| text.parse::<Peer>().unwrap();
-        let (one, two) = (peer("1=a:1"), peer("2=b:2"));
-        assert_eq!(cluster_of(&[one.clone(), two.clone()]), cluster_of(&[two.clone(), one.clone()]));
-        assert_ne!(cluster_of(&[one]), cluster_of(&[two]));
-    }
 }

@@ -3,19 +3,20 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kv::watch::Watch;
+use raft_core::types::ClusterId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::cli::UpArgs;
+use crate::cli::{UpArgs, cluster_id};
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
-use crate::processes::{Cluster, ClusterError, Place, Plan, check_port, random};
+use crate::processes::{Cluster, ClusterError, Place, Plan, check_port};
 
 /// How often the nodes are looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -47,8 +48,8 @@ enum UpError {
 /// What is remembered of a cluster beside the data of its nodes.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
-    /// The cluster's id, 32 hex digits.
-    cluster: String,
+    /// The cluster's id, 32 hex digits; nothing until it has been created.
+    cluster: Option<String>,
     nodes: u16,
     /// Where node 1 is reached. The nodes know each other by their ports.
     port: u16,
@@ -76,13 +77,22 @@ fn up(args: &UpArgs, json: bool) -> Result<(), UpError> {
         check_port(place.listen)?;
         place.http.map_or(Ok(()), check_port)?;
     }
-    let record = remember(args)?;
-    let cluster = u128::from_str_radix(&record.cluster, 16).unwrap_or_default();
-    let plan = Plan { cluster, folder: args.data.clone(), places, extra: Vec::new() };
+    let (record, cluster) = remember(args)?;
+    let (folder, limits, lease) = (args.data.clone(), args.limits.sessions(), args.limits.leases());
+    let plan = Plan { folder, places, limits, lease, extra: Vec::new() };
     let mut watch = Watch::new(&plan.endpoints()).map_err(ClusterError::from)?;
     let mut nodes = Cluster::start(plan.clone(), |_| true)?;
+    let cluster = match cluster {
+        // It was created before: whoever has no data now has lost it, and no other cluster takes its place.
+        Some(cluster) => nodes.expect(cluster, &interrupt).map(|()| cluster)?,
+        None => {
+            let cluster = nodes.found(&interrupt)?;
+            keep_record(&args.data, &Record { cluster: Some(cluster.to_string()), ..record })?;
+            cluster
+        }
+    };
     nodes.settle(&mut watch, u64::MAX, &interrupt, |_| {})?;
-    greet(&plan, &nodes, json);
+    greet(&plan, &nodes, cluster, json);
     let result = keep(&mut nodes, &interrupt, json);
     report(json, "Stopping.", || json!({ "event": "stopping" }));
     if !nodes.stop() {
@@ -101,37 +111,43 @@ fn places(args: &UpArgs) -> Result<Vec<Place>, UpError> {
         return Err(UpError::Ports { port, http_port, nodes });
     }
     let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let place = |step: u16| Place {
-        node: u64::from(step) + 1,
-        listen: at(port + step),
-        http: Some(at(http_port + step)),
-        join: None,
-    };
+    let place =
+        |step: u16| Place { node: u64::from(step) + 1, listen: at(port + step), http: Some(at(http_port + step)) };
     Ok((0..nodes).map(place).collect())
 }
 
-/// Reads what cluster the data is of, or decides it for a new folder.
-fn remember(args: &UpArgs) -> Result<Record, UpError> {
-    let path = args.data.join("cluster.json");
-    let name = || path.display().to_string();
-    let wrong = |source| UpError::Record { path: name(), source };
+/// Reads what cluster the data is of, or notes for a new folder what it is to be. The cluster's id, once it was created.
+fn remember(args: &UpArgs) -> Result<(Record, Option<ClusterId>), UpError> {
+    let path = record_path(&args.data);
+    let wrong = |source| UpError::Record { path: path.display().to_string(), source };
     match fs::read(&path) {
         Ok(bytes) => {
             let record: Record = serde_json::from_slice(&bytes).map_err(wrong)?;
             if (record.nodes, record.port) != (args.nodes, args.port) {
                 return Err(UpError::OtherCluster { made: record.nodes, port: record.port });
             }
-            u128::from_str_radix(&record.cluster, 16).map_err(serde::de::Error::custom).map_err(wrong)?;
-            Ok(record)
+            let cluster = record.cluster.as_deref().map(cluster_id).transpose();
+            let cluster = cluster.map_err(|error| wrong(serde::de::Error::custom(error)))?;
+            Ok((record, cluster))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let record = Record { cluster: format!("{:032x}", random()?), nodes: args.nodes, port: args.port };
-            let bytes = serde_json::to_vec(&record).map_err(wrong)?;
-            write(&args.data, &path, &bytes).map_err(|source| UpError::Write { path: name(), source })?;
-            Ok(record)
+            let record = Record { cluster: None, nodes: args.nodes, port: args.port };
+            keep_record(&args.data, &record)?;
+            Ok((record, None))
         }
-        Err(source) => Err(ClusterError::Folder { path: name(), source }.into()),
+        Err(source) => Err(ClusterError::Folder { path: path.display().to_string(), source }.into()),
     }
+}
+
+fn record_path(folder: &Path) -> PathBuf {
+    folder.join("cluster.json")
+}
+
+fn keep_record(folder: &Path, record: &Record) -> Result<(), UpError> {
+    let path = record_path(folder);
+    let name = || path.display().to_string();
+    let bytes = serde_json::to_vec(record).map_err(|source| UpError::Record { path: name(), source })?;
+    write(folder, &path, &bytes).map_err(|source| UpError::Write { path: name(), source })
 }
 
 /// Makes a file that is there whole or not at all.
@@ -144,18 +160,18 @@ fn write(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
-fn greet(plan: &Plan, cluster: &Cluster, json: bool) {
+fn greet(plan: &Plan, nodes: &Cluster, cluster: ClusterId, json: bool) {
     let mut lines = vec![format!(
         "A cluster of {} is running; its data and logs are in {}.",
         plan.places.len(),
         plan.folder.display()
     )];
-    let mut nodes = Vec::new();
+    let mut listed = Vec::new();
     for (at, place) in plan.places.iter().enumerate() {
-        let pid = cluster.pid(at);
+        let pid = nodes.pid(at);
         let http = place.http.map(|http| format!("http://{http}")).unwrap_or_default();
         lines.push(format!("  node {}  {}  {http}  process {}", place.node, place.listen, pid.unwrap_or_default()));
-        nodes.push(json!({ "node": place.node, "endpoint": place.listen.to_string(), "http": http, "pid": pid }));
+        listed.push(json!({ "node": place.node, "endpoint": place.listen.to_string(), "http": http, "pid": pid }));
     }
     let endpoints = plan.endpoints().join(",");
     lines.push("Try, in another terminal:".to_owned());
@@ -170,8 +186,8 @@ fn greet(plan: &Plan, cluster: &Cluster, json: bool) {
     }
     lines.push("Ctrl-C stops it; `kv up` starts it again with its data.".to_owned());
     report(json, &lines.join("\n"), || {
-        let cluster = format!("{:032x}", plan.cluster);
-        json!({ "event": "running", "cluster": cluster, "data": plan.folder.display().to_string(), "nodes": nodes })
+        let (cluster, data) = (cluster.to_string(), plan.folder.display().to_string());
+        json!({ "event": "running", "cluster": cluster, "data": data, "nodes": listed })
     });
 }
 
@@ -217,17 +233,25 @@ fn report(json: bool, text: &str, value: impl FnOnce() -> Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::LimitArgs;
 
     fn args(data: &Path, nodes: u16) -> UpArgs {
-        UpArgs { nodes, data: data.to_path_buf(), port: 7001, http_port: 8001 }
+        let limits = LimitArgs { sessions: 10, window: 4, ttl: Duration::from_secs(9), lease: 0, drift: 10 };
+        UpArgs { nodes, data: data.to_path_buf(), port: 7001, http_port: 8001, limits }
     }
 
     #[test]
     fn a_folder_remembers_its_cluster() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
-        let first = remember(&args(&data, 3)).unwrap();
-        assert_eq!(remember(&args(&data, 3)).unwrap(), first);
+        let (record, cluster) = remember(&args(&data, 3)).unwrap();
+        assert_eq!(
+            (remember(&args(&data, 3)).unwrap().0, cluster),
+            (Record { cluster: None, nodes: 3, port: 7001 }, None)
+        );
+        let created = Record { cluster: Some(ClusterId(77).to_string()), ..record };
+        keep_record(&data, &created).unwrap();
+        assert_eq!(remember(&args(&data, 3)).unwrap(), (created, Some(ClusterId(77))));
         let error = remember(&args(&data, 5)).unwrap_err();
         assert!(error.to_string().contains("--nodes 3"), "{error}");
         fs::write(data.join("cluster.json"), "{").unwrap();

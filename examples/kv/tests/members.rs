@@ -18,7 +18,7 @@ fn a_node_joins_learns_votes_survives_a_restart_and_leaves() {
     assert_eq!(cluster.kv(&["put", "greeting", "hello"]).status.code(), Some(0));
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
-    let fourth = Joiner::start(&cluster, 4, port, &format!("127.0.0.1:{}", cluster.ports[0]));
+    let fourth = Joiner::start(&cluster, 4, port);
 
     // By HTTP on any node, whoever leads.
     let follower = cluster.leader() % 3 + 1;
@@ -34,9 +34,9 @@ fn a_node_joins_learns_votes_survives_a_restart_and_leaves() {
     assert_eq!(promote.send(r#"{ "part": "voter" }"#).unwrap().status(), 200);
     wait_for_part(&cluster, 4, &"voter".into());
 
-    // It needs nobody to tell it about the cluster again.
+    // All that it needs to know stands in its directory.
     drop(fourth);
-    let fourth = Joiner::start(&cluster, 4, port, "127.0.0.1:1");
+    let fourth = Joiner::start(&cluster, 4, port);
     let of_fourth = format!("127.0.0.1:{port}");
     fourth.wait_for(|status| status["leader"].is_number());
     let read = kv().args(["get", "greeting", "--endpoints", &of_fourth]).output().unwrap();
@@ -132,11 +132,8 @@ impl Copied {
         }
         let log = cluster.folder.path().join("copy.log");
         let mut command = kv();
-        command.arg("serve").arg("--data").arg(&to).args(["--log", "warn", "--id", &node.to_string()]);
+        command.arg("serve").arg("--data").arg(&to).args(["--log", "warn"]);
         command.args(["--listen", &format!("127.0.0.1:{}", free_port())]);
-        for peer in 1..=3 {
-            command.args(["--peer", &format!("{peer}=127.0.0.1:{}", cluster.ports[peer - 1])]);
-        }
         let process = command.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
         Copied { process, log }
     }

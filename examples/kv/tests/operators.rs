@@ -45,15 +45,15 @@ fn status(cluster: &Cluster, node: usize) -> Value {
     json(&mut agent().get(cluster.url(node, "/v1/status")).call().unwrap())
 }
 
-fn joiner(cluster: &Cluster, id: u64, through: usize) -> Joiner {
-    Joiner::start(cluster, id, free_port(), &format!("127.0.0.1:{}", cluster.ports[through - 1]))
+fn joiner(cluster: &Cluster, number: u64) -> Joiner {
+    Joiner::start(cluster, number, free_port())
 }
 
 #[test]
 fn each_command_of_the_command_line_does_what_it_says() {
     let cluster = Cluster::start();
     done(&cluster, &["put", "key", "value"]);
-    let fourth = joiner(&cluster, 4, 1);
+    let fourth = joiner(&cluster, 4);
     let new = format!("4={}", fourth.address);
     assert!(done(&cluster, &["member", "add", "--learner", "--priority", "3", &new])["entry"].is_number());
     assert!(refused(&cluster, &["member", "add", &new]).contains("node 4 is a member already"));
@@ -83,7 +83,7 @@ fn each_command_of_the_command_line_does_what_it_says() {
 fn members_are_changed_and_removed_over_http() {
     let cluster = Cluster::start();
     let follower = cluster.leader() % 3 + 1;
-    let fourth = joiner(&cluster, 4, 1);
+    let fourth = joiner(&cluster, 4);
     let new = object!({ "id": 4, "address": fourth.address, "part": "learner" });
     assert_eq!(post(&cluster, follower, "/v1/members", &new).0, 201);
     assert_eq!(patch(&cluster, follower, 4, &object!({ "part": "voter", "priority": 7 })).0, 200);
@@ -112,7 +112,7 @@ fn a_new_node_takes_the_place_of_a_member_by_one_change() {
     done(&cluster, &["put", "key", "value"]);
     // The leader itself is replaced, by the command line.
     let leader = cluster.leader();
-    let fourth = joiner(&cluster, 4, 1);
+    let fourth = joiner(&cluster, 4);
     let (old, new) = (leader.to_string(), format!("4={}", fourth.address));
     assert!(refused(&cluster, &["member", "replace", "9", &new]).contains("node 9 is no member"));
     let entry = done(&cluster, &["member", "replace", &old, &new])["entry"].as_u64().unwrap();
@@ -125,7 +125,7 @@ fn a_new_node_takes_the_place_of_a_member_by_one_change() {
     assert!(members["entry"].as_u64().unwrap() >= entry && members["joint"] == false);
 
     // And another one over HTTP: it learns, then votes as the other leaves.
-    let fifth = joiner(&cluster, 5, one);
+    let fifth = joiner(&cluster, 5);
     let new = object!({ "id": 5, "address": fifth.address, "part": "learner" });
     assert_eq!(post(&cluster, one, "/v1/members", &new).0, 201);
     let commit = status(&cluster, one)["commit"].as_u64();

@@ -184,23 +184,24 @@ fn the_command_line_says_which_node_stands_in_the_way_and_why() {
 fn data_outlives_a_stop_and_what_does_not_fit_is_refused_in_plain_words() {
     let mut cluster = Cluster::start();
     assert_eq!(cluster.kv(&["put", "kept", "yes"]).status.code(), Some(0));
-    let refused = |data: usize, node: usize, words: &str| {
+    let refused = |cluster: &Cluster, data: usize, node: usize, words: &str| {
         let output = cluster.serve(node, &cluster.data(data)).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(words), "{text}");
     };
-    refused(1, 1, "the directory is in use by process");
-    refused(4, 1, "is in use by another program");
+    refused(&cluster, 1, 1, "the directory is in use by process");
+    refused(&cluster, 4, 1, "is in use by another program");
     for node in 1..=3 {
         assert_eq!(cluster.terminate(node), Some(0));
     }
-    let output = cluster.serve(2, &cluster.data(1)).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("belongs to node 1, not to 2"));
-    let output = cluster.serve(1, &cluster.data(1)).args(["--window", "7"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("other members or limits"));
-    let output = cluster.serve(1, &cluster.data(1)).args(["--cluster", &"ab".repeat(16)]).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("belongs to cluster"));
+    let origin = std::fs::read(cluster.data(2).join("origin")).unwrap();
+    let own = std::fs::read(cluster.data(1).join("origin")).unwrap();
+    std::fs::write(cluster.data(1).join("origin"), &origin).unwrap();
+    refused(&cluster, 1, 1, "the file origin is damaged, or of another directory");
+    std::fs::write(cluster.data(1).join("origin"), &own).unwrap();
+    let old = kv().args(["serve", "--id", "1", "--peer", "1=127.0.0.1:7001"]).output().unwrap();
+    assert_eq!(old.status.code(), Some(2), "nothing is created by the command line of a server");
 
     for node in 1..=3 {
         cluster.start_node(node);

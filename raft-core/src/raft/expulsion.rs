@@ -1,8 +1,8 @@
 //! What takes away a node's right to vote, to campaign and to acknowledge, and what gives it back. It is part of the hard
 //! state: whoever is started again is still expelled.
 
-use crate::raft::{Raft, StepError};
 use crate::raft::event::{Event, Expulsion, StepDown};
+use crate::raft::{Raft, StepError};
 use crate::storage::{HardState, Storage};
 use crate::types::{EntryId, NodeId};
 

@@ -108,8 +108,9 @@ impl World {
             let (network, peers) = hub.join(member.id);
             let clock = SharedClock { now: Rc::clone(&now), interruption: Rc::default() };
             let raft = Config { seed: member.id.get(), ..raft };
-            let options = NodeOptions { create: Some(configuration.clone()), raft, ..NodeOptions::new(member.id) };
-            let (storage, machine) = (MemoryStorage::new(), Adder::default());
+            let options = NodeOptions { raft, ..NodeOptions::new(member.id) };
+            let (mut storage, machine) = (MemoryStorage::new(), Adder::default());
+            raft_node::create(&mut storage, configuration).unwrap();
             let (event_loop, handle) =
                 EventLoop::new(options, storage, network, peers, machine, clock.clone()).unwrap();
             Node { event_loop: RefCell::new(event_loop), handle, clock }

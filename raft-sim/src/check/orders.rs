@@ -187,9 +187,7 @@ fn is_reason(known: &Configuration, asked: &[MemberChange], error: ChangeError) 
     let removes = |id| asked.iter().any(|change| matches!(change, MemberChange::Remove(gone) if *gone == id));
     let member = |id: NodeId| known.member(id);
     match error {
-        ChangeError::NotMember { id } => {
-            names(id) && (member(id).is_none() || (removes(id) && names_twice(asked, id)))
-        }
+        ChangeError::NotMember { id } => names(id) && (member(id).is_none() || (removes(id) && names_twice(asked, id))),
         ChangeError::AlreadyMember { id } => adds(id) && (member(id).is_some() || names_twice(asked, id)),
         ChangeError::LastVoter | ChangeError::TooManyWitnesses => {
             asked.iter().any(|change| !matches!(change, MemberChange::Prioritize { .. } | MemberChange::Move { .. }))
@@ -282,9 +280,8 @@ mod tests {
         elections.won(Term(3), node(2)).unwrap();
         let taken = Standing { role: RoleName::Leader, term: Term(2), ..Standing::default() };
         let follows = |term| Standing { leader: Some(node(2)), term: Term(term), ..Standing::default() };
-        let transferred = |after, to| {
-            Orders::transferred(&scene(&config, after), &taken, None, node(to), &elections).is_ok()
-        };
+        let transferred =
+            |after, to| Orders::transferred(&scene(&config, after), &taken, None, node(to), &elections).is_ok();
         assert!(transferred(follows(3), 2));
         assert!(!transferred(follows(3), 3), "node 3 was not elected");
         assert!(!transferred(follows(2), 2), "it is the term in which it was asked");

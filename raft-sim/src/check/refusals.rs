@@ -100,12 +100,7 @@ pub enum Refused {
 ///
 /// # Errors
 /// The reason is not true.
-pub fn check(
-    scene: &Scene<'_>,
-    refused: Refused,
-    reason: NotExecuted,
-    elections: &Elections,
-) -> Result<(), Violation> {
+pub fn check(scene: &Scene<'_>, refused: Refused, reason: NotExecuted, elections: &Elections) -> Result<(), Violation> {
     let is_true = match reason {
         NotExecuted::Refused(error) => refusal_is_true(scene, refused, error, elections),
         NotExecuted::Overtaken => matches!(refused, Refused::Operation { .. } | Refused::Order),

@@ -107,9 +107,8 @@ mod tests {
         let answered = OwnedOutcome::Answered { index: Index(7), answer: b"a".to_vec(), replayed: false };
         let mut replies = Replies::default();
         replies.applied(Index(7), &plain, &answered);
-        let mut tell = |client| {
-            replies.told((client, RequestId(5)), node, Index(7), (Content::of(&plain), true), &answered)
-        };
+        let mut tell =
+            |client| replies.told((client, RequestId(5)), node, Index(7), (Content::of(&plain), true), &answered);
         assert_eq!(tell(0), Ok(()));
         assert_eq!(tell(0), Ok(()));
         assert_eq!(tell(1), Err(Violation::AnsweredTwo { node, index: Index(7) }));

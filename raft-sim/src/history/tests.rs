@@ -74,9 +74,6 @@ fn what_is_neither_read_nor_written_has_its_own_name() {
     let other = operation(call, 1, Some((2, End::Answered("ff".to_owned()))));
     let text = write_register(Format::Knossos, None, &[&other]);
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(
-        lines[0],
-        "{:index 0, :time 10000, :process 0, :type :invoke, :f :command, :value \"0a \\\"b\\\"\"}"
-    );
+    assert_eq!(lines[0], "{:index 0, :time 10000, :process 0, :type :invoke, :f :command, :value \"0a \\\"b\\\"\"}");
     assert_eq!(lines[1], "{:index 1, :time 20000, :process 0, :type :ok, :f :command, :value \"ff\"}");
 }

@@ -32,7 +32,13 @@ pub(super) struct Asked {
 
 #[derive(Clone, Debug)]
 enum What {
-    Operation { content: Content, session: Option<SessionId>, secret: Option<Nonce>, plain: bool, bytes: usize },
+    Operation {
+        content: Content,
+        session: Option<SessionId>,
+        secret: Option<Nonce>,
+        plain: bool,
+        bytes: usize,
+    },
     Query,
     Change(Vec<MemberChange>),
     Transfer(Option<NodeId>),
@@ -273,5 +279,8 @@ impl Judge {
 
 /// Whether nothing is said to be done, or shown.
 fn is_refusal(body: &ResponseBody<'_>) -> bool {
-    matches!(body, ResponseBody::NotExecuted { .. } | ResponseBody::Unknown | ResponseBody::Outcome(Outcome::Refused(_)))
+    matches!(
+        body,
+        ResponseBody::NotExecuted { .. } | ResponseBody::Unknown | ResponseBody::Outcome(Outcome::Refused(_))
+    )
 }

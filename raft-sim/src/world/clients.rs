@@ -147,13 +147,7 @@ impl<W: Workload> World<W> {
     }
 
     /// A node's answer has arrived at a client.
-    pub(super) fn answer(
-        &mut self,
-        number: usize,
-        from: u64,
-        frame: &[u8],
-        applied: Index,
-    ) -> Result<(), Violation> {
+    pub(super) fn answer(&mut self, number: usize, from: u64, frame: &[u8], applied: Index) -> Result<(), Violation> {
         let now = self.client_clock();
         // What was damaged on the way ends the connection.
         let (Some(response), Some(from)) = (response_in(frame), NodeId::new(from)) else { return Ok(()) };

@@ -15,8 +15,8 @@ use crate::endpoint::SimNetwork;
 use crate::history;
 use crate::judge::Life;
 use crate::node::Hearing;
-use crate::watched::WatchedStorage;
 use crate::violation::Violation;
+use crate::watched::WatchedStorage;
 use crate::workload::Workload;
 
 impl<W: Workload> World<W> {

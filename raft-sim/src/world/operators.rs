@@ -105,11 +105,8 @@ impl<W: Workload> World<W> {
 
     /// Asks a node, or now and then another one, to do that. What it answers is looked at when the answer leaves.
     fn order(&mut self, place: usize, body: RequestBody<'_>) {
-        let to = if self.random.chance(100_000) {
-            1 + self.random.below(self.ids)
-        } else {
-            self.nodes_mut(place).id.get()
-        };
+        let to =
+            if self.random.chance(100_000) { 1 + self.random.below(self.ids) } else { self.nodes_mut(place).id.get() };
         let (id, forward) = (RequestId(self.random.bits()), self.random.chance(500_000));
         self.send_for_nobody(to, &Request { id, forward, body }, Sender::Operator);
     }

@@ -84,11 +84,16 @@ impl<'a> Reader<'a> {
     /// Begins to read an identity or a segment's header: checks magic, checksum and version, and
     /// stands behind the reserved bytes that follow them.
     pub(super) fn header<const N: usize>(bytes: &'a [u8; N], magic: [u8; 8]) -> Result<Reader<'a>, HeaderError> {
-        let (covered, checksum) = bytes.split_at(N - 4);
+        let (covered, checksum) = bytes.split_last_chunk().ok_or(HeaderError::Damaged)?;
+        Reader::versioned(covered, *checksum, magic)
+    }
+
+    /// The same for what has no fixed length: all of it but the checksum, and that.
+    pub(super) fn versioned(covered: &'a [u8], checksum: [u8; 4], magic: [u8; 8]) -> Result<Reader<'a>, HeaderError> {
         if checksum != crc32c(0, covered).to_le_bytes() {
             return Err(HeaderError::Damaged);
         }
-        let mut reader = Reader::new(bytes);
+        let mut reader = Reader::new(covered);
         if reader.array() != magic {
             return Err(HeaderError::Damaged);
         }

@@ -1,6 +1,8 @@
+use raft_core::configuration::{CONFIGURATION_BYTES_MAX, Configuration, Member};
 use raft_core::raft::event::Expulsion;
+use raft_core::session::limits::SessionLimits;
 use raft_core::storage::SnapshotId;
-use raft_core::types::{ClusterTime, Index, Term};
+use raft_core::types::{ClusterKey, ClusterTime, Index, Term};
 
 use super::*;
 
@@ -137,6 +139,32 @@ fn the_mark_of_a_suspect_log_has_these_bytes() {
         let mut bytes = bytes;
         bytes[bit / 8] ^= 1 << (bit % 8);
         assert!(SuspectMark::decode(&bytes).is_err());
+    }
+}
+
+#[test]
+fn an_origin_has_these_bytes() {
+    let waits = OriginFile { incarnation: Incarnation(0x0405), origin: None };
+    let expected = [
+        "524146544f524947 0100000000000000 0504000000000000 0000000000000000",
+        "0000000000000000 0000000000000000 0000000000000000 0000000000000000",
+        "0000000000000000 6b3ecdc7",
+    ];
+    assert_eq!(hex(&waits.encode()), expected);
+    assert_eq!(OriginFile::decode(&waits.encode()), Ok(waits));
+
+    let members = [Member::voter(NodeId::new(3).unwrap(), "h:7").unwrap()];
+    let configuration = Configuration::new(ClusterId(0x0102), SessionLimits::default(), members).unwrap();
+    let mut buffer = [0; CONFIGURATION_BYTES_MAX];
+    let payload = configuration.encode(&mut buffer).unwrap().to_vec();
+    for (how, state) in [(How::Created, 1), (How::Joined, 2)] {
+        let node = NodeId::new(3).unwrap();
+        let origin = Origin { node, key: ClusterKey(0x0607), how, configuration: configuration.clone() };
+        let file = OriginFile { incarnation: Incarnation(0x0405), origin: Some(origin) };
+        let bytes = file.encode();
+        assert_eq!(bytes[32..40], [state, 0, 0, 0, u8::try_from(payload.len()).unwrap(), 0, 0, 0]);
+        assert_eq!((bytes[40], &bytes[48..50], &bytes[72..bytes.len() - 4]), (3, &[7, 6][..], payload.as_slice()));
+        assert_eq!(OriginFile::decode(&bytes), Ok(file));
     }
 }
 

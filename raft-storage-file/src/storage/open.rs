@@ -1,11 +1,13 @@
 //! Creating and opening a directory.
 
-use raft_core::types::{ClusterId, NodeId};
+use raft_core::configuration::bootstrap;
+use raft_core::storage::Storage;
+use raft_core::types::{ClusterId, Incarnation, NodeId};
 
 use super::FileStorage;
 use crate::error::{DiskError, OpenError, Operation};
 use crate::files::{Files, Locking, Name};
-use crate::format::{FIRST_BATCH, HeaderError, IDENTITY_BYTES, Identity};
+use crate::format::{FIRST_BATCH, HeaderError, How, IDENTITY_BYTES, Identity, ORIGIN_BYTES_MAX, Origin, OriginFile};
 use crate::options::Options;
 use crate::recovery::{Report, recover};
 use crate::segment::{Beginning, Segment};
@@ -40,11 +42,12 @@ impl<F: Files> FileStorage<F> {
         })
     }
 
-    /// Makes a new node's directory and opens it. The incarnation in `identity` has to be new random
-    /// bits. A creation that was cut short is begun anew.
+    /// Makes a new node's directory, with an empty log. The incarnation in `identity` has to be new random
+    /// bits. A creation that was cut short is begun again. It never opens a directory that is there: a node that was
+    /// wiped would come back as if nothing had been.
     ///
     /// # Errors
-    /// As [`FileStorage::open`], and if the directory holds a node already.
+    /// As [`FileStorage::open`], and if the directory holds a node already, or is that of a node that waits.
     pub fn create(files: F, identity: Identity, options: Options) -> Result<(FileStorage<F>, Report), OpenError> {
         options.check()?;
         files.make_directory().map_err(DiskError::of(Operation::Directory, Name::Lock))?;
@@ -54,28 +57,42 @@ impl<F: Files> FileStorage<F> {
             let Identity { node, cluster, .. } = read_identity(&files)?;
             return Err(OpenError::AlreadyCreated { node, cluster });
         }
+        if names.contains(&Name::Origin) {
+            return Err(OpenError::Waiting);
+        }
         if !may_create(&files, &names)? {
             return Err(OpenError::IdentityMissing);
         }
         create_files(&files, &identity, &names, &options)?;
-        FileStorage::open_locked(files, lock, identity, options)
+        name_identity(&files)?;
+        FileStorage::open_locked(files, lock, identity, None, options)
     }
 
-    /// Opens the directory of the node of `identity`, or makes it if there is none. The incarnation is
-    /// that of the directory if there is one.
-    ///
-    /// # Errors
-    /// As [`FileStorage::open_as`] and [`FileStorage::create`].
-    pub fn open_or_create(
+    /// Makes a directory that waits that of a member, by its origin. The identity takes its name last: where it is, the
+    /// log begins as it has to.
+    pub(crate) fn create_by_origin(
         files: F,
-        identity: Identity,
+        lock: F::Lock,
+        incarnation: Incarnation,
+        origin: Origin,
         options: Options,
     ) -> Result<(FileStorage<F>, Report), OpenError> {
-        if list(&files)?.contains(&Name::Identity) {
-            FileStorage::open_as(files, identity.cluster, identity.node, options)
-        } else {
-            FileStorage::create(files, identity, options)
+        options.check()?;
+        let names = list(&files)?;
+        let (cluster, node) = (origin.configuration.cluster(), origin.node);
+        let identity = Identity { cluster, node, incarnation };
+        create_files(&files, &identity, &names, &options)?;
+        let first = (origin.how == How::Created).then(|| origin.configuration.clone());
+        let (mut storage, mut report) = FileStorage::open_locked(files, lock, identity, Some(origin), options)?;
+        if let Some(first) = first {
+            bootstrap(&mut storage, &first)?;
+            storage.flush()?;
+            let saved = storage.saved()?;
+            assert!(saved.through == storage.last(), "a flush saves all that was appended");
+            (report.entries, report.last) = (1, saved.through);
         }
+        name_identity(&storage.files)?;
+        Ok((storage, report))
     }
 
     fn open_checked(
@@ -87,6 +104,9 @@ impl<F: Files> FileStorage<F> {
         let names = list(&files)?;
         if !names.contains(&Name::Identity) {
             let segments = names.iter().any(|name| matches!(name, Name::Segment(_) | Name::Snapshot(_)));
+            if names.contains(&Name::Origin) {
+                return Err(if may_enter(&names) { OpenError::Waiting } else { OpenError::IdentityMissing });
+            }
             // Not even the lock is made in a directory that may be none of ours.
             return Err(match (names.contains(&Name::IdentityDraft), segments) {
                 (true, _) if may_create(&files, &names)? => OpenError::CreationUnfinished,
@@ -97,35 +117,45 @@ impl<F: Files> FileStorage<F> {
         let lock = lock(&files)?;
         let identity = read_identity(&files)?;
         check(&identity)?;
-        FileStorage::open_locked(files, lock, identity, options)
+        let origin = read_origin(&files, &names)?.map(|file| {
+            let Identity { cluster, node, incarnation } = identity;
+            let fits = |origin: &Origin| origin.configuration.cluster() == cluster && origin.node == node;
+            file.origin.filter(|origin| file.incarnation == incarnation && fits(origin)).ok_or(OpenError::OriginDamaged)
+        });
+        FileStorage::open_locked(files, lock, identity, origin.transpose()?, options)
     }
 
     fn open_locked(
         files: F,
         lock: F::Lock,
         identity: Identity,
+        origin: Option<Origin>,
         options: Options,
     ) -> Result<(FileStorage<F>, Report), OpenError> {
-        let names = list(&files)?;
+        let mut names = list(&files)?;
+        if !names.contains(&Name::Identity) {
+            // The directory is being made: the draft is not a remnant.
+            names.retain(|name| *name != Name::IdentityDraft);
+        }
         let recovered = recover(&files, &identity, &names, &options)?;
         let report = recovered.report;
-        Ok((FileStorage::new(files, lock, identity, options, recovered), report))
+        Ok((FileStorage::new(files, lock, (identity, origin), options, recovered), report))
     }
 }
 
-fn list<F: Files>(files: &F) -> Result<Vec<Name>, DiskError> {
+pub(crate) fn list<F: Files>(files: &F) -> Result<Vec<Name>, DiskError> {
     let names = files.list().map_err(DiskError::of(Operation::Directory, Name::Identity))?;
     Ok(names.unwrap_or_default())
 }
 
-fn lock<F: Files>(files: &F) -> Result<F::Lock, OpenError> {
+pub(crate) fn lock<F: Files>(files: &F) -> Result<F::Lock, OpenError> {
     match files.lock().map_err(DiskError::of(Operation::Lock, Name::Lock))? {
         Locking::Held(lock) => Ok(lock),
         Locking::Busy { holder } => Err(OpenError::Locked { holder }),
     }
 }
 
-fn read_identity<F: Files>(files: &F) -> Result<Identity, OpenError> {
+pub(crate) fn read_identity<F: Files>(files: &F) -> Result<Identity, OpenError> {
     let of = |operation| DiskError::of(operation, Name::Identity);
     let file = files.open(Name::Identity).map_err(of(Operation::Open))?;
     if files.length(&file).map_err(of(Operation::Read))? != IDENTITY_BYTES as u64 {
@@ -136,6 +166,36 @@ fn read_identity<F: Files>(files: &F) -> Result<Identity, OpenError> {
     Identity::decode(&bytes).map_err(|error| match error {
         HeaderError::Damaged => OpenError::IdentityDamaged,
         HeaderError::OtherVersion { version } => OpenError::OtherVersion { name: Name::Identity, version },
+    })
+}
+
+/// How the node came to its cluster, if its directory says so.
+pub(crate) fn read_origin<F: Files>(files: &F, names: &[Name]) -> Result<Option<OriginFile>, OpenError> {
+    const NAME: Name = Name::Origin;
+    if !names.contains(&NAME) {
+        return Ok(None);
+    }
+    let file = files.open(NAME).map_err(DiskError::of(Operation::Open, NAME))?;
+    let length = files.length(&file).map_err(DiskError::of(Operation::Read, NAME))?;
+    let Some(length) = usize::try_from(length).ok().filter(|&length| length <= ORIGIN_BYTES_MAX) else {
+        return Err(OpenError::OriginDamaged);
+    };
+    let mut bytes = vec![0; length];
+    files.read_at(&file, &mut bytes, 0).map_err(DiskError::at(Operation::Read, NAME, 0))?;
+    OriginFile::decode(&bytes).map(Some).map_err(|error| match error {
+        HeaderError::Damaged => OpenError::OriginDamaged,
+        HeaderError::OtherVersion { version } => OpenError::OtherVersion { name: NAME, version },
+    })
+}
+
+/// Whether a directory without an identity can be that of a node that waits: it holds no log, or no more of one than a
+/// creation that was cut short leaves. While there is a draft of the identity, the log was never anyone's.
+pub(crate) fn may_enter(names: &[Name]) -> bool {
+    let unfinished = names.contains(&Name::Origin) && names.contains(&Name::IdentityDraft);
+    names.iter().all(|name| match name {
+        Name::Segment(number) => unfinished && *number <= 2,
+        Name::Snapshot(_) => false,
+        _ => true,
     })
 }
 
@@ -164,7 +224,7 @@ fn may_create<F: Files>(files: &F, names: &[Name]) -> Result<bool, DiskError> {
     }
 }
 
-/// Makes the files of a new node. The identity takes its name last: where it is, the log is too.
+/// Makes the files of a new node, all but for the identity, which is a draft still.
 fn create_files<F: Files>(files: &F, identity: &Identity, names: &[Name], options: &Options) -> Result<(), DiskError> {
     for &name in names {
         if matches!(name, Name::Segment(_) | Name::Spare) {
@@ -186,6 +246,12 @@ fn create_files<F: Files>(files: &F, identity: &Identity, names: &[Name], option
         hard_state: Default::default(),
     };
     Segment::first(files, beginning, options.segment_bytes_first)?;
+    Ok(())
+}
+
+/// Ends the creation of a directory: where the identity is, the log is too.
+fn name_identity<F: Files>(files: &F) -> Result<(), DiskError> {
+    let of = |operation| DiskError::of(operation, Name::IdentityDraft);
     files.rename(Name::IdentityDraft, Name::Identity).map_err(of(Operation::Rename))?;
     files.sync_directory().map_err(of(Operation::Sync))
 }

@@ -336,7 +336,7 @@ fn what_a_start_after_a_failed_sync_shows_survives_a_power_loss() {
 #[test]
 fn an_error_at_any_call_is_final_and_nothing_is_acknowledged_after_it() {
     let script = |disk: &Disk| -> Result<(), StorageError> {
-        let Ok((mut storage, _)) = FileStorage::open_or_create(disk.clone(), identity(), small()) else {
+        let Ok((mut storage, _)) = FileStorage::create(disk.clone(), identity(), small()) else {
             return Ok(());
         };
         for n in 0..80u8 {

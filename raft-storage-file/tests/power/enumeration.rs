@@ -14,7 +14,7 @@ use raft_storage_file::simulated::{Call, Disk, Fate};
 use raft_storage_file::{FileStorage, Name, Options};
 
 use super::image::Image;
-use super::run::{Run, adopt, append};
+use super::run::{Run, adopt, append, open_or_create};
 use super::script::{Script, identity};
 use super::{Telling, Trail, fates};
 
@@ -171,7 +171,7 @@ impl Enumeration {
     }
 
     fn open(&self, disk: &Disk) -> Option<(FileStorage<Disk>, raft_storage_file::Report)> {
-        match FileStorage::open_or_create(disk.clone(), identity(), self.options) {
+        match open_or_create(disk.clone(), identity(), self.options) {
             Ok(opened) => Some(opened),
             Err(error) => {
                 assert!(error.to_string().contains("the power is off"), "{error}");

@@ -7,7 +7,7 @@ use raft_core::raft::event::Expulsion;
 use raft_core::storage::{Full, HardState, SnapshotId, Storage};
 use raft_core::types::{EntryId, Index, NodeId, Term};
 use raft_storage_file::simulated::Disk;
-use raft_storage_file::{FileStorage, OpenError, Operation, StorageError};
+use raft_storage_file::{FileStorage, Identity, OpenError, Operation, Options, Report, StorageError};
 
 use super::image::{Image, content, payload, snapshot_of, time};
 use super::script::{Action, Script, identity};
@@ -200,4 +200,16 @@ pub(crate) fn adopt(storage: &mut FileStorage<Disk>, through: EntryId) -> Result
     storage.extend_draft(&content(through))?;
     storage.adopt_draft(snapshot);
     Ok(snapshot)
+}
+
+/// Opens a node's directory, or creates it if the power went before it was there.
+pub(crate) fn open_or_create(
+    disk: Disk,
+    identity: Identity,
+    options: Options,
+) -> Result<(FileStorage<Disk>, Report), OpenError> {
+    match FileStorage::open(disk.clone(), options) {
+        Err(OpenError::NotCreated | OpenError::CreationUnfinished) => FileStorage::create(disk, identity, options),
+        opened => opened,
+    }
 }

@@ -53,7 +53,9 @@ impl Embedded {
         let mut others = plan;
         others.extra.extend(["--election-timeout", OTHER_ELECTION].map(str::to_owned));
         let mut cluster = Cluster::start(others, |node| node != OWN)?;
-        let (node, _) = launch(&args)?;
+        let own = thread::spawn(move || launch(&args));
+        cluster.found(interrupt)?;
+        let (node, _) = own.join().map_err(|_| BenchError::NotLeading)??;
         let handle = node.handle();
         let (_, leader) = cluster.settle(watch, 0, interrupt, |_| {})?;
         if leader.node.get() != OWN {

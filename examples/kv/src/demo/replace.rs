@@ -39,7 +39,7 @@ impl Demo {
             let listen = self.cluster.add(node)?;
             let id = NodeId::new(node).ok_or(DemoError::Members)?;
             let member = Member::new(id, Suffrage::Joining, &listen.to_string()).map_err(|_| DemoError::Members)?;
-            changes.push(MemberChange::Add(member));
+            changes.push(MemberChange::Add(self.operator().meet(member)?));
         }
         self.operator().change_members(&changes, false)?;
         self.look_at_members()?;

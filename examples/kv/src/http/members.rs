@@ -73,9 +73,13 @@ pub(crate) async fn add(State(app): State<Arc<App>>, Json(new): Json<NewMember>)
     };
     let id = node(new.id)?;
     let member = Member::new(id, suffrage, &new.address).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let mut changes = vec![MemberChange::Add(Member { priority: new.priority, ..member })];
-    changes.extend(new.replaces.map(node).transpose()?.map(MemberChange::Remove));
-    let entry = operate(&app, move |client| client.change_members(&changes, false)).await?;
+    let (member, leaves) = (Member { priority: new.priority, ..member }, new.replaces.map(node).transpose()?);
+    let entry = operate(&app, move |client| {
+        let mut changes = vec![MemberChange::Add(client.meet(member)?)];
+        changes.extend(leaves.map(MemberChange::Remove));
+        client.change_members(&changes, false)
+    });
+    let entry = entry.await?;
     Ok((StatusCode::CREATED, Json(json!({ "entry": entry.index.0 }))).into_response())
 }
 
@@ -175,6 +179,7 @@ impl From<OperatorError> for Problem {
             OperatorError::Refused(NotExecuted::Change(_)) => conflict("unsafe-change"),
             OperatorError::Refused(NotExecuted::Transfer(_) | NotExecuted::NotTakenOver) => conflict("not-transferred"),
             OperatorError::Refused(_) => conflict("refused"),
+            OperatorError::InTheWay { .. } => conflict("node-in-the-way"),
             OperatorError::Unknown(_) => Problem::outcome_unknown(),
             OperatorError::Unavailable(_) => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-quorum", detail).retry_after(1)

@@ -7,11 +7,19 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Instant;
 
+use raft_core::configuration::{Configuration, Member};
+use raft_core::session::limits::SessionLimits;
+use raft_core::types::{ClusterId, ClusterKey, Incarnation, NodeId};
+use raft_storage_file::{Directory, How, Options, Origin, WaitingDirectory};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cluster::{LOOK, PATIENCE};
 use crate::namespaces::{Network, address};
 use crate::rights;
+
+fn id(node: usize) -> NodeId {
+    NodeId::new(u64::try_from(node).unwrap()).unwrap()
+}
 
 /// The port that every node listens at.
 const PORT: u16 = 7000;
@@ -37,7 +45,10 @@ struct Process {
 #[derive(Debug)]
 pub(crate) struct Nodes {
     folder: PathBuf,
-    cluster: String,
+    /// Whose directories are made already.
+    created: Vec<bool>,
+    configuration: Configuration,
+    key: ClusterKey,
     extra: Vec<String>,
     /// Where each node's data is.
     data: Vec<PathBuf>,
@@ -47,11 +58,17 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// Nodes that do not run yet.
     pub(crate) fn new(folder: &Path, count: usize, extra: &[&str]) -> Nodes {
-        let cluster = format!("{:032x}", getrandom::u64().unwrap());
+        let random = || u128::from(getrandom::u64().unwrap());
+        let members = (1..=count).map(|node| {
+            let member = Member::voter(id(node), &Nodes::endpoint(node)).unwrap();
+            Member { incarnation: Some(Incarnation(random())), ..member }
+        });
+        let configuration = Configuration::new(ClusterId(random()), SessionLimits::default(), members).unwrap();
         let extra = extra.iter().map(|&argument| argument.to_owned()).collect();
         let processes = (0..count).map(|_| None).collect();
         let data = (1..=count).map(|node| folder.join(format!("disk-{node}/data"))).collect();
-        Nodes { folder: folder.to_path_buf(), cluster, extra, data, processes }
+        let (folder, created, key) = (folder.to_path_buf(), vec![false; count], ClusterKey(random()));
+        Nodes { folder, created, configuration, key, extra, data, processes }
     }
 
     /// A folder for a node's data alone, on which a disk may be mounted.
@@ -86,10 +103,23 @@ impl Nodes {
         (1..=self.processes.len()).map(Nodes::endpoint).collect()
     }
 
+    /// Makes the directory of a node, once: what `kv init` has the node do, but for the network.
+    fn create(&mut self, node: usize) {
+        if std::mem::replace(&mut self.created[node - 1], true) {
+            return;
+        }
+        let storage = self.configuration.member(id(node)).unwrap().incarnation.unwrap();
+        let mut directory = WaitingDirectory::enter(Directory::new(self.data(node)), storage).unwrap();
+        let configuration = self.configuration.clone();
+        directory.promise(Origin { node: id(node), key: self.key, how: How::Created, configuration }).unwrap();
+        drop(directory.complete(Options::default()).unwrap());
+    }
+
     /// Starts a node that does not run.
     pub(crate) fn start(&mut self, network: &Network, node: usize, trouble: &Trouble) {
         assert!(self.processes[node - 1].is_none(), "node {node} runs");
         fs::create_dir_all(self.disk(node)).unwrap();
+        self.create(node);
         let log = OpenOptions::new().create(true).append(true).open(self.log(node)).unwrap();
         let log_from = usize::try_from(log.metadata().unwrap().len()).unwrap();
         let mut command = Command::new("ip");
@@ -107,14 +137,8 @@ impl Nodes {
             command.envs([("FAKETIME_NO_CACHE", "1"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]);
             command.env("DONT_FAKE_MONOTONIC", "1");
         }
-        command.arg(env!("CARGO_BIN_EXE_kv")).args(["serve", "--exit-with-stdin", "--id", &node.to_string()]);
-        command
-            .args(["--listen", &Nodes::endpoint(node), "--cluster", &self.cluster])
-            .arg("--data")
-            .arg(self.data(node));
-        for peer in 1..=self.processes.len() {
-            command.args(["--peer", &format!("{peer}={}", Nodes::endpoint(peer))]);
-        }
+        command.arg(env!("CARGO_BIN_EXE_kv")).args(["serve", "--exit-with-stdin"]);
+        command.args(["--listen", &Nodes::endpoint(node)]).arg("--data").arg(self.data(node));
         command.args(&self.extra).env_remove("KV_ENDPOINTS").env_remove("KV_LOG");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap();

@@ -1,4 +1,4 @@
-//! A cluster of three `kv serve` processes, started by hand.
+//! A cluster of three `kv serve` processes, started by hand and created by `kv init`.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -57,13 +57,43 @@ impl Cluster {
     }
 
     pub(crate) fn start_with(extra: &'static [&'static str]) -> Cluster {
+        let cluster = Cluster::waiting(extra);
+        assert!(cluster.init_until_told(&[]).status.success());
+        cluster.wait_until_ready();
+        cluster
+    }
+
+    /// Three nodes with empty directories, which wait.
+    pub(crate) fn waiting(extra: &'static [&'static str]) -> Cluster {
         let folder = tempfile::tempdir().unwrap();
         let mut cluster = Cluster { folder, ports: free_ports(), nodes: [const { None }; 3], extra };
         for node in 1..=3 {
             cluster.start_node(node);
         }
-        cluster.wait_until_ready();
         cluster
+    }
+
+    pub(crate) fn address(&self, node: usize) -> String {
+        format!("127.0.0.1:{}", self.ports[node - 1])
+    }
+
+    /// The command that creates the cluster.
+    pub(crate) fn init_command(&self, arguments: &[&str]) -> Command {
+        let mut command = kv();
+        command.arg("init").args((1..=3).map(|node| format!("{node}={}", self.address(node)))).args(arguments);
+        command
+    }
+
+    /// Runs it, again and again while not all nodes answer, as they do not at their start.
+    pub(crate) fn init_until_told(&self, arguments: &[&str]) -> Output {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let output = self.init_command(arguments).output().unwrap();
+            if output.status.code() != Some(3) {
+                return output;
+            }
+            assert!(Instant::now() < end, "{}", String::from_utf8_lossy(&output.stderr));
+        }
     }
 
     pub(crate) fn data(&self, node: usize) -> PathBuf {
@@ -73,13 +103,10 @@ impl Cluster {
     /// The command that runs a node.
     pub(crate) fn serve(&self, node: usize, data: &Path) -> Command {
         let mut command = kv();
-        command.arg("serve").arg("--data").arg(data).args(["--log", "info", "--id", &node.to_string()]);
+        command.arg("serve").arg("--data").arg(data).args(["--log", "info"]);
         command.args(self.extra);
         command.args(["--listen", &format!("127.0.0.1:{}", self.ports[node - 1])]);
         command.args(["--http", &format!("127.0.0.1:{}", self.ports[node + 2])]);
-        for peer in 1..=3 {
-            command.args(["--peer", &format!("{peer}=127.0.0.1:{}", self.ports[peer - 1])]);
-        }
         command
     }
 
@@ -201,7 +228,7 @@ pub(crate) fn json(answer: &mut Response<Body>) -> serde_json::Value {
     serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap_or_default()
 }
 
-/// A node that joins the cluster.
+/// A node that is added to the cluster.
 pub(crate) struct Joiner {
     pub(crate) process: Child,
     pub(crate) address: String,
@@ -219,10 +246,11 @@ pub(crate) fn free_port() -> u16 {
 }
 
 impl Joiner {
-    pub(crate) fn start(cluster: &Cluster, id: u64, port: u16, through: &str) -> Joiner {
-        let (data, address) = (cluster.folder.path().join(id.to_string()), format!("127.0.0.1:{port}"));
+    /// Starts a node whose data is in the folder of that number.
+    pub(crate) fn start(cluster: &Cluster, number: u64, port: u16) -> Joiner {
+        let (data, address) = (cluster.folder.path().join(number.to_string()), format!("127.0.0.1:{port}"));
         let mut command = kv();
-        command.args(["serve", "--id", &id.to_string(), "--log", "warn", "--join", through]).arg("--data").arg(data);
+        command.args(["serve", "--log", "warn"]).arg("--data").arg(data);
         let process = command.args(["--listen", &address]).stderr(Stdio::null()).spawn().unwrap();
         Joiner { process, address }
     }
