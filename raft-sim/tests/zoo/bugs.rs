@@ -1,5 +1,8 @@
 //! The bugs: one rule each, and what the code would be without it.
 
+mod consensus;
+mod state;
+
 /// A bug.
 pub(crate) struct Bug {
     /// What is done wrong.
@@ -14,7 +17,12 @@ const fn bug(name: &'static str, edits: &'static [Edit]) -> Bug {
     Bug { name, edits }
 }
 
-pub(crate) const BUGS: &[Bug] = &[
+/// All bugs, each with the number that switches it on.
+pub(crate) fn all() -> impl Iterator<Item = (usize, &'static Bug)> {
+    BUGS.iter().chain(consensus::BUGS).chain(state::BUGS).enumerate()
+}
+
+const BUGS: &[Bug] = &[
     // Elections.
     bug(
         "a node votes for two candidates of one term",
