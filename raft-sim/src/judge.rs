@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::client::protocol::{RequestId, RoleName};
 use raft_core::entry::{EntryHeader, EntryKind};
+use raft_core::message::Message;
 use raft_core::raft::Raft;
 use raft_core::raft::config::Config;
 use raft_core::session::operation::{Operation as LogOperation, Refusal};
@@ -22,6 +23,7 @@ use crate::check::orders::Orders;
 use crate::check::reads::Reads;
 use crate::check::replies::Replies;
 use crate::check::rooms::Rooms;
+use crate::check::rules::{NodeView, Rules};
 use crate::check::secrets::Secrets;
 use crate::check::sessions::Sessions;
 use crate::check::states::{Applied, States};
@@ -70,6 +72,9 @@ pub(crate) struct Judge {
     asked: BTreeMap<(usize, RequestId), Asked>,
     /// The last index of any entry that was appended.
     last_appended: Index,
+    rules: Rules,
+    /// Configurations that leaders have appended in the turn that is judged.
+    changed: Vec<EntryId>,
     payloads: BTreeMap<EntryId, Payload>,
     /// The terms of the entries in the log of each machine.
     terms: BTreeMap<usize, BTreeMap<Index, Term>>,
@@ -103,6 +108,18 @@ pub(crate) struct Life {
     pub(crate) tampered: bool,
 }
 
+/// A node, for the rules.
+pub(crate) fn node_view<S: Storage, const NODES: usize>(node: NodeId, raft: &Raft<S, NODES>) -> NodeView {
+    let status = raft.status();
+    NodeView {
+        node,
+        suspect: raft.suspect_through().is_some(),
+        commit: status.commit,
+        base: status.base,
+        configuration: status.configuration,
+    }
+}
+
 impl Judge {
     pub(crate) fn new(options: &Options) -> Judge {
         let network = options.network;
@@ -126,6 +143,8 @@ impl Judge {
             orders: Orders::default(),
             asked: BTreeMap::new(),
             last_appended: Index::ZERO,
+            rules: Rules::default(),
+            changed: Vec::new(),
             payloads: BTreeMap::new(),
             terms: BTreeMap::new(),
             stripped: BTreeSet::new(),
@@ -183,6 +202,7 @@ impl Judge {
             LogChange::Replaced(snapshot) => {
                 // It becomes durable as a whole, and stands for all that was acknowledged before it.
                 let EntryId { index, term } = snapshot.through;
+                self.durability.replaced(life.storage, snapshot.through);
                 self.terms.insert(life.place, BTreeMap::from([(index, term)]));
                 Ok(())
             }
@@ -195,6 +215,9 @@ impl Judge {
         let before = terms.get(&entry.index.previous()).copied().unwrap_or_default();
         terms.insert(entry.index, entry.term);
         let stripped = header.kind == EntryKind::Stripped;
+        if header.kind == EntryKind::Configuration && self.rules.appended(entry) {
+            self.changed.push(entry);
+        }
         let sum = (!stripped).then(|| {
             let sum = raft_core::crc::crc32c(u32::from(header.kind as u8), payload);
             raft_core::crc::crc32c(sum, &header.time.0.to_le_bytes())
@@ -215,14 +238,27 @@ impl Judge {
         Ok(())
     }
 
-    /// A node leads.
+    /// A node follows a leader.
+    pub(crate) fn followed(&mut self, term: Term, leader: NodeId) -> Result<(), Violation> {
+        self.check("whoever is followed leads in that term");
+        self.elections.followed(term, leader)
+    }
+
+    /// A node sends a message to another.
+    pub(crate) fn says(&mut self, view: &NodeView, message: &Message<'_>) -> Result<(), Violation> {
+        self.check("a node says what it may");
+        Rules::says(view, message)
+    }
+
+    /// A node leads, in a term that starts at `start`.
     pub(crate) fn elected(
         &mut self,
         life: Life,
-        term: Term,
+        (term, start): (Term, Index),
         holds: impl FnOnce(EntryId) -> bool,
     ) -> Result<(), Violation> {
         self.check("an elected leader holds what was committed");
+        self.rules.leads(term, start);
         self.elections.won(term, life.node)?;
         self.completeness.leads(term, life.node, holds)
     }
@@ -265,6 +301,9 @@ impl Judge {
         self.check("an applied entry comes to the same everywhere");
         if !self.states.applied((life.place, life.number), life.node, applied)? {
             return Ok(());
+        }
+        if self.payloads.get(&entry).is_some_and(|payload| payload.kind == EntryKind::Configuration) {
+            self.rules.applied(entry);
         }
         let Judge { payloads, times, table, sessions, replies, rooms, ran_plain, .. } = self;
         let payload = payloads.get(&entry).filter(|payload| payload.kind == EntryKind::Operation);
@@ -332,6 +371,7 @@ impl Judge {
         config: &Config,
         (digest, bytes): (u32, usize),
     ) -> Result<(), Violation> {
+        self.judge_configuration(life, raft)?;
         self.memory.sessions((life.place, life.number), life.node, bytes)?;
         if raft.role() == RoleName::Leader {
             let own = self.terms.get(&life.place).into_iter().flat_map(|terms| terms.range(raft.commit().next()..));
@@ -347,6 +387,33 @@ impl Judge {
         }
         self.check("a table of sessions is what the log makes it");
         self.table.compare(life.node, raft.last_applied(), digest)
+    }
+
+    /// A node works by its latest configuration, and the configurations that it appended as the leader were in order.
+    fn judge_configuration<S: Storage, const NODES: usize>(
+        &mut self,
+        life: Life,
+        raft: &Raft<S, NODES>,
+    ) -> Result<(), Violation> {
+        let (storage, terms) = (raft.storage(), self.terms.get(&life.place));
+        let holds = |entry: EntryId| storage.term(entry.index) == Some(entry.term);
+        for entry in core::mem::take(&mut self.changed) {
+            let earlier = |other: EntryId| {
+                other.index < entry.index && terms.is_some_and(|terms| terms.get(&other.index) == Some(&other.term))
+            };
+            let before = self.rules.latest(Index::ZERO, earlier).map_or(Index::FIRST, |before| before.index);
+            self.rules.changed(life.node, entry, before, raft.commit())?;
+        }
+        if life.tampered || storage.last() == EntryId::ZERO {
+            return Ok(());
+        }
+        let view = node_view(life.node, raft);
+        let held = self.rules.latest(view.base, holds);
+        // Entry 1 was appended when the storages were made.
+        let held = held.or((view.base < Index::FIRST)
+            .then(|| EntryId::new(storage.term(Index::FIRST).unwrap_or_default(), Index::FIRST)));
+        self.check("a node works by its latest configuration");
+        self.rules.works(&view, held)
     }
 
     /// A node takes a request from its network, while `committed` is the last entry that any node has known to be committed.

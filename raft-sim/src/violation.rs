@@ -84,10 +84,14 @@ pub enum Violation {
     NotLinearizable { key: u64, operations: String },
     #[error("read freshness: node {node} read at entry {applied}; entry {committed} was committed before")]
     StaleRead { node: NodeId, applied: Index, committed: Index },
+    #[error("read freshness: node {older} may still read by its lease, and node {newer} has committed in term {term}")]
+    LeaseTooLong { older: NodeId, newer: NodeId, term: Term },
     #[error("memory: node {node} has {entries} entries {what}, and is to have {most} at most")]
     OverTheLimit { node: NodeId, what: &'static str, entries: u64, most: u64 },
     #[error("memory: the sessions of node {node} take {bytes} bytes and had {before}")]
     MemoryGrew { node: NodeId, before: usize, bytes: usize },
+    #[error("a rule of the protocol: node {node} is guilty of {rule}")]
+    RuleBroken { node: NodeId, rule: &'static str },
     #[error("network: node {node} took in {frames} damaged frames")]
     DamageTaken { node: NodeId, frames: u64 },
     #[error("node {node} was told that it is no member, and is one")]

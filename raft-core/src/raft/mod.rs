@@ -361,6 +361,13 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         }
     }
 
+    /// Up to which entry the log may have lost what it acknowledged; `None` once a leader of a later term has replaced it
+    /// all. Until then the node neither votes nor campaigns.
+    #[must_use]
+    pub fn suspect_through(&self) -> Option<Index> {
+        self.suspect.map(|(through, _)| through)
+    }
+
     /// What the node is in that term.
     #[must_use]
     pub fn role(&self) -> RoleName {

@@ -90,6 +90,16 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         self.read(after_request)
     }
 
+    /// Until when this node, as the leader, may answer reads by its lease; `None` if it does not lead or holds no lease.
+    /// It may have ended by now.
+    #[must_use]
+    pub fn lease_until(&self) -> Option<Instant> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader.lease.until).filter(|until| *until > Instant(0)),
+            _ => None,
+        }
+    }
+
     /// What has become of a read. Once it is ready it stays so while this node leads, or follows
     /// the same leader.
     #[must_use]

@@ -28,6 +28,17 @@ impl Elections {
         self.leaders.get(&term).copied()
     }
 
+    /// A node follows `leader` in `term`.
+    ///
+    /// # Errors
+    /// Another node led in that term.
+    pub fn followed(&self, term: Term, leader: NodeId) -> Result<(), Violation> {
+        match self.leaders.get(&term) {
+            Some(&one) if one != leader => Err(Violation::TwoLeaders { term, one, other: leader }),
+            _ => Ok(()),
+        }
+    }
+
     /// In how many terms there was a leader.
     #[must_use]
     pub fn terms(&self) -> usize {
@@ -47,6 +58,9 @@ mod tests {
         assert_eq!(elections.won(Term(2), one), Ok(()));
         assert!(matches!(elections.won(Term(2), two), Err(Violation::TwoLeaders { .. })));
         assert_eq!(elections.won(Term(3), two), Ok(()));
+        assert_eq!(elections.followed(Term(3), two), Ok(()));
+        assert_eq!(elections.followed(Term(4), one), Ok(()), "its winner may have died before it could say so");
+        assert!(matches!(elections.followed(Term(3), one), Err(Violation::TwoLeaders { .. })));
         assert_eq!(elections.terms(), 2);
     }
 }

@@ -21,6 +21,7 @@
 //! | linearizability | `histories` |
 //! | read freshness | `reads` |
 //! | memory bounds | `memory` |
+//! | rules of the protocol, where they are kept or broken | `rules` |
 
 pub mod committed;
 pub mod completeness;
@@ -35,6 +36,7 @@ pub mod reads;
 pub mod refusals;
 pub mod replies;
 pub mod rooms;
+pub mod rules;
 pub mod secrets;
 pub mod sessions;
 pub mod states;

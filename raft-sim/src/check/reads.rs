@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use raft_core::client::protocol::RequestId;
-use raft_core::types::{Index, NodeId};
+use raft_core::types::{Index, Instant, NodeId, Term};
 
 use crate::violation::Violation;
 
@@ -52,6 +52,20 @@ impl Reads {
     }
 }
 
+/// A node has committed in `term`. `older` are the leaders of earlier terms that do not know of it, each with the end of
+/// its lease and what its clock shows: none of them may read by its lease any more, for a client could have asked.
+///
+/// # Errors
+/// One of them may.
+pub fn leases_are_over(
+    newer: NodeId,
+    term: Term,
+    older: impl IntoIterator<Item = (NodeId, Instant, Instant)>,
+) -> Result<(), Violation> {
+    let lasting = older.into_iter().find(|(_, until, now)| now < until);
+    lasting.map_or(Ok(()), |(older, ..)| Err(Violation::LeaseTooLong { older, newer, term }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +85,13 @@ mod tests {
         assert_eq!(stale, Err(Violation::StaleRead { node, applied: Index(7), committed: Index(8) }));
         assert_eq!(reads.shown(0, read, node, Index(8)), Ok(true), "a second copy may be taken later");
         assert_eq!(reads.shown(1, read, node, Index(0)), Ok(false), "a stale read promises nothing");
+    }
+
+    #[test]
+    fn a_lease_that_lasts_beyond_the_first_commit_of_a_later_term_is_found() {
+        let [newer, older] = [1, 2].map(|id| NodeId::new(id).unwrap());
+        let over = |until, now| leases_are_over(newer, Term(4), [(older, Instant(until), Instant(now))]);
+        assert_eq!(over(9, 9), Ok(()));
+        assert_eq!(over(10, 9), Err(Violation::LeaseTooLong { older, newer, term: Term(4) }));
     }
 }

@@ -5,11 +5,12 @@ use raft_core::configuration::Configuration;
 use raft_core::machine::StateMachine;
 use raft_core::raft::event::Event;
 use raft_core::storage::Storage;
-use raft_core::types::{EntryId, Index};
+use raft_core::types::{EntryId, Index, Instant, NodeId, Term};
 use raft_node::NodeReplica;
 
 use super::World;
 use super::heal::is_full;
+use crate::check::reads::leases_are_over;
 use crate::check::refusals::Standing;
 use crate::endpoint::SimNetwork;
 use crate::history;
@@ -64,12 +65,15 @@ impl<W: Workload> World<W> {
             self.judge.log_changed(life, change)?;
         }
         for event in &hearing.events {
-            if let Event::BecameLeader { term, .. } = event {
+            if let Event::Follows { term, leader } = event {
+                self.judge.followed(*term, *leader)?;
+            }
+            if let Event::BecameLeader { term, start } = event {
                 let storage = raft.storage();
                 let holds = |entry: EntryId| {
                     entry.index <= storage.base().index || storage.term(entry.index) == Some(entry.term)
                 };
-                self.judge.elected(life, *term, holds)?;
+                self.judge.elected(life, (*term, *start), holds)?;
             }
         }
         for snapshot in &hearing.restored {
@@ -90,6 +94,12 @@ impl<W: Workload> World<W> {
             self.judge.committed(life, committed)?;
             if raft.role() == RoleName::Leader {
                 self.judge.leader_commits(life, raft.term(), committed)?;
+                // A clock that stands still while its machine sleeps keeps no bound.
+                let bounded = self.options.clocks.counts_sleep;
+                if bounded && raft.term_start().is_some_and(|start| commit >= start) {
+                    let older = self.leases_before(raft.term());
+                    leases_are_over(life.node, raft.term(), older)?;
+                }
             }
         }
         let sessions = process.replica().sessions();
@@ -115,6 +125,15 @@ impl<W: Workload> World<W> {
         let mut known: Vec<&Configuration> = node.configurations.iter().map(|(_, known)| known).collect();
         known.extend(node.process().map(|process| process.replica().configuration()));
         self.judge.answers(client, life, (&node.scene(), applied), &known, response)
+    }
+
+    /// Nodes that lead in a term before `term`: when the lease of each ends, and what its clock shows.
+    fn leases_before(&self, term: Term) -> impl Iterator<Item = (NodeId, Instant, Instant)> {
+        self.nodes.iter().filter_map(move |node| {
+            let raft = node.process()?.replica().raft();
+            let until = raft.lease_until().filter(|_| raft.term() < term)?;
+            Some((node.id, until, node.thread.clock.get().read(self.now)))
+        })
     }
 
     /// The verdict on what clients saw.

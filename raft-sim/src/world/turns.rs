@@ -5,12 +5,14 @@ use std::fmt::Write;
 use std::rc::Rc;
 
 use raft_core::client::protocol::ResponseBody;
+use raft_core::message::Message;
 use raft_core::session::operation::{Outcome, Refusal};
 use raft_core::types::{Index, NodeId};
 use raft_node::Turn;
 
 use super::{Due, MILLI, Mail, World};
 use crate::endpoint::{Departing, Packet, response_in};
+use crate::judge::node_view;
 use crate::network::Place;
 use crate::node::{Hearing, Interrupting, State};
 use crate::thread::{Interruption, Pace};
@@ -192,11 +194,15 @@ impl<W: Workload> World<W> {
     fn depart(&mut self, place: usize, after: u64) -> Result<(), Violation> {
         let node = self.nodes_mut(place);
         let (id, incarnation) = (node.id, node.identity.incarnation);
+        let view = node.process().map(|process| node_view(id, process.replica().raft()));
         let departing = core::mem::take(&mut node.post.borrow_mut().departing);
         for departing in departing {
             match departing {
                 Departing::Message { to, meant_for, frame } => {
                     self.trace_message(id, &frame);
+                    if let (Some(view), Some(message)) = (&view, message_in(&frame)) {
+                        self.judge.says(view, &message)?;
+                    }
                     let packet = Packet { from: id, incarnation, meant_for, frame, damaged: false };
                     self.send(after, Place::Node(id.get()), Place::Node(to.get()), Mail::Message(packet));
                 }
@@ -220,14 +226,11 @@ impl<W: Workload> World<W> {
 
     fn trace_message(&mut self, from: NodeId, frame: &[u8]) {
         let sum = u64::from(raft_core::crc::crc32c(0, frame));
-        self.trace.note(self.now, &[2, from.get(), sum], |line| {
-            let body = frame.get(raft_transport_tcp::frame::FRAME_HEADER_BYTES..).unwrap_or(&[]);
-            match raft_core::message::Message::decode(body) {
-                Ok(message) => {
-                    write!(line, "{from}>{} term {} {:?}", message.to, message.term, message.body)
-                }
-                Err(_) => write!(line, "{from}> what nobody can read"),
+        self.trace.note(self.now, &[2, from.get(), sum], |line| match message_in(frame) {
+            Some(message) => {
+                write!(line, "{from}>{} term {} {:?}", message.to, message.term, message.body)
             }
+            None => write!(line, "{from}> what nobody can read"),
         });
     }
 
@@ -286,4 +289,9 @@ impl<W: Workload> World<W> {
         }
         Ok(())
     }
+}
+
+/// The message in a frame of a node's.
+fn message_in(frame: &[u8]) -> Option<Message<'_>> {
+    Message::decode(frame.get(raft_transport_tcp::frame::FRAME_HEADER_BYTES..)?).ok()
 }
