@@ -1,5 +1,6 @@
 //! Brings what happens in a world before the checkers.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::client::protocol::{RequestId, RoleName};
@@ -227,9 +228,9 @@ impl Judge {
         self.times.appended(entry, EntryId::new(before, entry.index.previous()), header.time)?;
         if stripped {
             self.stripped.insert(life.place);
-        } else if !self.payloads.contains_key(&entry) {
+        } else if let Entry::Vacant(vacant) = self.payloads.entry(entry) {
             // A leader appends before anybody else can: this is it.
-            self.payloads.insert(entry, Payload { kind: header.kind, payload: payload.to_vec() });
+            vacant.insert(Payload { kind: header.kind, payload: payload.to_vec() });
             self.last_appended = self.last_appended.max(entry.index);
             if header.kind == EntryKind::Operation {
                 self.proposed(life, entry, payload)?;

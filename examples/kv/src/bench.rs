@@ -49,7 +49,7 @@ enum BenchError {
     #[error(transparent)]
     Client(#[from] EngineError),
     #[error("the node in this process: {0}")]
-    Node(#[from] ServeError),
+    Node(Box<ServeError>),
     #[error("the node in this process was not elected; run it again")]
     NotLeading,
     #[error("the node in this process takes no more commands: {0}")]
@@ -60,6 +60,12 @@ enum BenchError {
     System(#[from] io::Error),
     #[error("a thread that makes load panicked")]
     Panicked,
+}
+
+impl From<ServeError> for BenchError {
+    fn from(error: ServeError) -> BenchError {
+        BenchError::Node(Box::new(error))
+    }
 }
 
 /// When a load begins to count, and when it ends.
