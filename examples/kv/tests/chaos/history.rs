@@ -86,7 +86,7 @@ fn a_recorded_history_is_exported_as_it_was_seen() {
     let register = recorder.export(&folder.path().join("history.edn")).unwrap();
     let text = std::fs::read_to_string(&register[0]).unwrap();
     let kinds: Vec<&str> =
-        text.lines().filter_map(|line| Some(line.split(":type :").nth(1)?.split(", :value").next()?)).collect();
+        text.lines().filter_map(|line| line.split(":type :").nth(1)?.split(", :value").next()).collect();
     let expected = [
         "invoke, :f :write",
         "invoke, :f :read",
