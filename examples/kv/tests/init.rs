@@ -185,7 +185,8 @@ impl Cutter {
     fn new(targets: &[String]) -> Cutter {
         let (left, loses_last) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let mut cutter = Cutter { ports: Vec::new(), left, loses_last };
-        for target in &targets {
+        for target in targets {
+            let target = target.clone();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             cutter.ports.push(listener.local_addr().unwrap().port());
             let (left, loses_last) = (Arc::clone(&cutter.left), Arc::clone(&cutter.loses_last));
