@@ -424,8 +424,7 @@ impl Sent {
             Said::AppendReply { round: of_round, matched, rejected } => Body::AppendReply {
                 round: round(of_round),
                 matched: Index(matched.of(marks)),
-                rejected: rejected
-                    .map(|(previous, hint)| Rejection { previous: Index(previous.of(marks)), hint: hint.of(marks) }),
+                rejected: rejected.map(|(previous, hint)| rejection(previous.of(marks), hint.of(marks))),
                 counts: of_round % 3 != 0,
             },
             Said::ReadRequest { ticket } => Body::ReadRequest { ticket: ReadTicket(ticket.of(marks)) },
@@ -445,12 +444,7 @@ impl Sent {
             },
             Said::Campaign => Body::Campaign,
             Said::Removed { by } => Body::Expelled { reason: Expulsion::Removed { by: by.of(marks) } },
-            Said::Forgot { acknowledged } => {
-                let acknowledged = acknowledged.of(marks);
-                // Of the first member with that id, or of one that was added lately.
-                let added = if acknowledged.index.0 % 2 == 0 { Index(1) } else { acknowledged.index };
-                Body::Expelled { reason: Expulsion::Forgot { acknowledged, added } }
-            }
+            Said::Forgot { acknowledged } => Body::Expelled { reason: forgot(acknowledged.of(marks)) },
             Said::NewSnapshot { offset, length, round, .. } => part(offset.into(), length.into(), round)?,
             Said::MoreSnapshot { offset, length, round } => part(offset.into(), length.into(), round)?,
             Said::AllSnapshot { round } => part(0, usize::from(u16::MAX), round)?,
@@ -483,4 +477,14 @@ impl Sent {
         }
         bytes
     }
+}
+
+fn rejection(previous: u64, hint: EntryId) -> Rejection {
+    Rejection { previous: Index(previous), hint }
+}
+
+/// Said of the first member with that id, or of one that was added lately.
+fn forgot(acknowledged: EntryId) -> Expulsion {
+    let added = if acknowledged.index.0 % 2 == 0 { Index(1) } else { acknowledged.index };
+    Expulsion::Forgot { acknowledged, added }
 }

@@ -460,8 +460,8 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_told_from_damage() {
-        assert_eq!(Configuration::decode(&[2, 0, 0]), Err(ConfigurationError::Version { version: 2 }));
-        assert_eq!(Configuration::decode(&[1, 0]), Err(ConfigurationError::Encoding));
+        assert_eq!(Configuration::decode(&[3, 0, 0]), Err(ConfigurationError::Version { version: 3 }));
+        assert_eq!(Configuration::decode(&[2, 0]), Err(ConfigurationError::Encoding));
         assert_eq!(Configuration::decode(&[]), Err(ConfigurationError::Encoding));
     }
 

@@ -35,20 +35,19 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
             return;
         }
         match reason {
+            Expulsion::Removed { .. } if self.removed.is_some() => return,
             // Whoever says so may not know yet that this node was added again.
-            Expulsion::Removed { by } if self.removed.is_none() => {
-                self.removed = Some(by);
-                self.follow_term(self.term(), StepDown::Removed);
-            }
-            Expulsion::Removed { .. } => {}
+            Expulsion::Removed { by } => self.removed = Some(by),
             Expulsion::Forgot { .. } | Expulsion::Contradicted { .. } => self.expel(reason),
         }
+        self.follow_term(self.term(), StepDown::Removed);
     }
 
     /// `found` stands in a leader's log, or in that of its snapshot, where this node has another, committed entry. Nobody
     /// must build on either log before somebody has looked.
     pub(super) fn contradicted(&mut self, found: EntryId) -> StepError {
         self.expel(Expulsion::Contradicted { found });
+        self.follow_term(self.term(), StepDown::Removed);
         StepError::ContradictsCommitted { found, commit: self.commit }
     }
 
@@ -57,7 +56,6 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let hard_state = self.storage.hard_state();
         if hard_state.expelled.is_none() {
             self.storage.set_hard_state(HardState { expelled: Some(reason), ..hard_state });
-            self.follow_term(self.term(), StepDown::Removed);
         }
     }
 

@@ -171,7 +171,10 @@ fn known_bug_25_an_append_from_before_the_log_begins_drops_nothing() {
     bodies(&mut raft, 1);
     step(&mut raft, 1, 2, append(entry(2, 2), 2, 2, &records(2, &[2, 2]))).unwrap();
     assert_eq!((raft.storage().base(), raft.storage().last()), (entry(2, 4), entry(2, 5)));
-    assert_eq!(bodies(&mut raft, 1), ["AppendReply { round: Round(2), matched: Index(5), rejected: None }"]);
+    assert_eq!(
+        bodies(&mut raft, 1),
+        ["AppendReply { round: Round(2), matched: Index(5), rejected: None, counts: true }"]
+    );
 }
 
 #[test]
@@ -196,7 +199,9 @@ fn known_bug_27_an_entry_that_came_back_counts_when_it_is_durable_for_good() {
         }
     }
     let told = |end, index| {
-        format!("disk ends at {end}: AppendReply {{ round: Round(1), matched: Index({index}), rejected: None }}")
+        format!(
+            "disk ends at {end}: AppendReply {{ round: Round(1), matched: Index({index}), rejected: None, counts: true }}"
+        )
     };
     assert_eq!(matched, [told("3/3", 1), told("4/4", 4)], "the disk held 3/3 where 2/3 was to come back");
 }

@@ -258,6 +258,8 @@ fn assert_stopped(raft: &mut Node, outcome: Result<(), StepError>, found: EntryI
     let commit = Index(4);
     assert_eq!(outcome, Err(StepError::ContradictsCommitted { found, commit }));
     let reason = Expulsion::Contradicted { found };
+    assert_eq!(raft.expelled(), None, "that is not durable yet");
+    save(raft);
     assert_eq!(raft.expelled(), Some(reason));
     let told = core::iter::from_fn(|| raft.event()).any(|(_, event)| event == Event::Expelled { reason });
     assert!(told, "an event says why");

@@ -164,6 +164,10 @@ fn section_4_2_1_who_does_not_catch_up_stays_a_learner_for_as_long_as_it_takes()
         (2..=3).for_each(|voter| node.acknowledge(voter, last));
     };
     heartbeat(&mut node);
+    let catch_up = |node: &mut Lone, matched| {
+        let (round, matched) = (node.raft.round(), Index(matched));
+        node.step(4, node.raft.term().0, Body::AppendReply { round, matched, rejected: None, counts: true }).unwrap();
+    };
     for round in 1..=20 {
         let (target, end) = (node.raft.storage().last().index.0, node.now.0 + TIMEOUT);
         node.propose().unwrap();
@@ -172,11 +176,11 @@ fn section_4_2_1_who_does_not_catch_up_stays_a_learner_for_as_long_as_it_takes()
             heartbeat(&mut node);
             assert!(!node.raft.status().joint, "in round {round}");
         }
-        node.acknowledge(4, target);
+        catch_up(&mut node, target);
     }
     assert_eq!((node.role(), node.raft.commit()), (RoleName::Leader, node.raft.storage().last().index));
     let last = node.raft.storage().last().index.0;
-    node.acknowledge(4, last);
+    catch_up(&mut node, last);
     heartbeat(&mut node);
     assert!(node.raft.status().joint, "that round was short");
 }
@@ -197,7 +201,8 @@ fn section_4_2_1_an_empty_log_is_found_in_one_exchange() {
     let [Said::Append { previous, .. }] = probe[..] else { panic!("{probe:?}") };
     assert!(previous.index.0 > 200);
     let empty = Some(Rejection { previous: previous.index, hint: EntryId::ZERO });
-    node.step(4, 2, Body::AppendReply { round: Round(1), matched: Index(0), rejected: empty, counts: true }).unwrap();
+    node.step(4, 2, Body::AppendReply { round: node.raft.round(), matched: Index(0), rejected: empty, counts: true })
+        .unwrap();
     assert_eq!(next(&node), Index(1));
     let said = node.said(4);
     assert!(matches!(&said[..], [Said::Append { previous: EntryId::ZERO, entries, .. }] if entries[0] == at(1, 1)));
