@@ -160,7 +160,9 @@ fn the_command_line_ends_as_it_says() {
 
 #[test]
 fn the_command_line_says_which_node_stands_in_the_way_and_why() {
-    let mut cluster = Cluster::start_with(&["--sessions", "1"]);
+    let mut cluster = Cluster::waiting(&[]);
+    assert!(cluster.init_until_told(&["--sessions", "1"]).status.success());
+    cluster.wait_until_ready();
     let stderr = |output: std::process::Output, code: i32| {
         assert_eq!(output.status.code(), Some(code));
         String::from_utf8(output.stderr).unwrap()

@@ -65,20 +65,22 @@ fn golden_vectors() {
         "0300000000000000 0504000000000000 0000000000000000 0000000005b42cf3",
     ];
     let segment_bytes = [
-        "524146542057414c 0100000000000000 0504000000000000 0000000000000000",
+        "524146542057414c 0200000000000000 0504000000000000 0000000000000000",
         "0200000000000000 5838e017f470b7c0 0010000000000000 0000000000000000",
         "0000000000000000 0100000000000000 0900000000000000 0500000000000000",
-        "0300000000000000 e803000000000000 ddccbbaa00000000 00000000561cd96c",
+        "0300000000000000 0000000000000000 0000000000000000 0000000000000000",
+        "0000000000000000 e803000000000000 ddccbbaa00000000 00000000a1a8262c",
     ];
     let batch_bytes = [
-        "52424154f06f6ef3 2200000001000000 8877665544332211 8000000000000000",
+        "5242415449b8f598 2200000001000000 8877665544332211 8000000000000000",
         "8000000000000000 0100000000000000 0900000000000000 0500000000000000",
-        "0000000000000000 ddccbbaa04030201 0000000000000000",
+        "0000000000000000 0200000000000000 0400000000000000 0800000000000000",
+        "0600000000000000 ddccbbaa04030201 0000000000000000",
     ];
     let snapshot_bytes = [
-        "52414654534e4150 0100000000000000 0504000000000000 0000000000000000",
+        "52414654534e4150 0200000000000000 0504000000000000 0000000000000000",
         "0500000000000000 8403000000000000 0b0a000000000000 e803000000000000",
-        "0403020100000000 0000000000000000 0000000000000000 000000001b073dd5",
+        "0403020100000000 0000000000000000 0000000000000000 00000000de69faf1",
     ];
     assert_eq!(hex(&identity().encode()), identity_bytes);
     assert_eq!(hex(&segment_header().encode()), segment_bytes);
@@ -93,9 +95,15 @@ fn headers_are_read_as_they_were_written() {
     assert_eq!(SnapshotHeader::decode(&snapshot_header().encode()), Ok(snapshot_header()));
     let empty = BatchHeader { entries: 0, records_bytes: 0, ..batch_header() };
     let resets = BatchHeader { resets: true, ..batch_header() };
-    let removed = Some(Expulsion::Removed { by: EntryId::new(Term(4), Index(8)) });
-    let removed = BatchHeader { hard_state: HardState { expelled: removed, ..batch_header().hard_state }, ..empty };
-    for header in [batch_header(), resets, removed, BatchHeader { seals: true, ..empty }] {
+    let expelled = |expelled| {
+        let hard_state = HardState { expelled: Some(expelled), ..batch_header().hard_state };
+        BatchHeader { hard_state, ..empty }
+    };
+    let entry = EntryId::new(Term(4), Index(8));
+    let removed = expelled(Expulsion::Removed { by: entry });
+    let forgot = expelled(Expulsion::Forgot { acknowledged: entry, added: Index(6) });
+    let contradicted = expelled(Expulsion::Contradicted { found: entry });
+    for header in [batch_header(), resets, removed, forgot, contradicted, BatchHeader { seals: true, ..empty }] {
         assert_eq!(BatchHeader::decode(&header.encode()), Some(header));
     }
 }
@@ -146,9 +154,9 @@ fn the_mark_of_a_suspect_log_has_these_bytes() {
 fn an_origin_has_these_bytes() {
     let waits = OriginFile { incarnation: Incarnation(0x0405), origin: None };
     let expected = [
-        "524146544f524947 0100000000000000 0504000000000000 0000000000000000",
+        "524146544f524947 0200000000000000 0504000000000000 0000000000000000",
         "0000000000000000 0000000000000000 0000000000000000 0000000000000000",
-        "0000000000000000 6b3ecdc7",
+        "0000000000000000 6d0fde5b",
     ];
     assert_eq!(hex(&waits.encode()), expected);
     assert_eq!(OriginFile::decode(&waits.encode()), Ok(waits));

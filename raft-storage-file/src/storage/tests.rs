@@ -89,7 +89,7 @@ fn a_flush_with_nothing_new_does_nothing() {
     storage.set_hard_state(storage.hard_state());
     storage.flush().unwrap();
     assert_eq!(disk.calls().len(), calls);
-    assert_eq!(storage.metrics(), Metrics { syncs: 1, entries: 1, bytes: 88 + 33, ..Metrics::default() });
+    assert_eq!(storage.metrics(), Metrics { syncs: 1, entries: 1, bytes: 120 + 33, ..Metrics::default() });
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn every_wrong_directory_has_its_own_answer() {
         assert!(matches!(error, OpenError::SegmentMissing { name: missing } if missing == name), "{error}");
         assert!(matches!(damaged(&flip(name, 50)), OpenError::SegmentDamaged { .. }));
         assert!(matches!(damaged(&|disk| disk.put(name, vec![1; 100])), OpenError::SegmentShort { .. }));
-        let error = damaged(&flip(name, 140));
+        let error = damaged(&flip(name, 172));
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
         let other = whole.bytes(Name::Segment(number % last + 1)).unwrap();
         assert!(matches!(damaged(&|disk| disk.put(name, other.clone())), OpenError::SegmentForeign { .. }));

@@ -146,11 +146,11 @@ fn a_batch_of_another_history_is_found() {
     };
     let (one, other) = (history([b"aaaa", b"same"]), history([b"bbbb", b"same"]));
     let (mut bytes, others) = (one.bytes(Name::Segment(1)).unwrap(), other.bytes(Name::Segment(1)).unwrap());
-    let first_batch = 128..128 + 88 + 36;
+    let first_batch = 160..160 + 120 + 36;
     bytes[first_batch.clone()].copy_from_slice(&others[first_batch]);
     one.put(Name::Segment(1), bytes);
     let opened = FileStorage::open(one, small()).map(drop);
-    assert!(matches!(opened, Err(OpenError::Damaged { offset: 256, .. })));
+    assert!(matches!(opened, Err(OpenError::Damaged { offset: 320, .. })));
 }
 
 /// Headers whose checksums are right, but which say what cannot be.
@@ -167,7 +167,7 @@ fn contradictions_are_found() {
         let mut bytes = whole.bytes(Name::Segment(number)).unwrap();
         let mut header = SegmentHeader::decode(bytes.first_chunk().unwrap()).unwrap();
         change(&mut header);
-        bytes[..128].copy_from_slice(&header.encode());
+        bytes[..160].copy_from_slice(&header.encode());
         let disk = whole.after_power_loss(|_| Fate::Kept);
         disk.put(Name::Segment(number), bytes);
         FileStorage::open(disk, small()).map(drop).unwrap_err()
@@ -185,7 +185,7 @@ fn contradictions_are_found() {
 
     let with_batch = |change: &dyn Fn(&mut BatchHeader)| {
         let mut bytes = whole.bytes(Name::Segment(2)).unwrap();
-        let place = 128..128 + BATCH_HEADER_BYTES;
+        let place = 160..160 + BATCH_HEADER_BYTES;
         let mut header = BatchHeader::decode(bytes[place.clone()].first_chunk().unwrap()).unwrap();
         change(&mut header);
         bytes[place].copy_from_slice(&header.encode());
@@ -203,7 +203,7 @@ fn contradictions_are_found() {
     for (number, change) in changes.into_iter().enumerate() {
         let opened = with_batch(change);
         // The last one is none: the hard state did not have a vote to begin with.
-        let contradiction = matches!(opened, Err(OpenError::Contradiction { name: Name::Segment(2), offset: 128, .. }));
+        let contradiction = matches!(opened, Err(OpenError::Contradiction { name: Name::Segment(2), offset: 160, .. }));
         assert_eq!(contradiction, number < 4, "change {number}");
     }
 }
@@ -245,8 +245,8 @@ fn a_batch_behind_which_something_was_written_is_not_taken_for_torn() {
     }
     drop(storage);
     let mut bytes = disk.bytes(Name::Segment(1)).unwrap();
-    let next = 128 + 88 + 32 + 500_usize.next_multiple_of(8);
-    assert!(bytes[next..].starts_with(b"RBAT") && next / 512 == (next + 88) / 512 && !next.is_multiple_of(512));
+    let next = 160 + 120 + 32 + 500_usize.next_multiple_of(8);
+    assert!(bytes[next..].starts_with(b"RBAT") && next / 512 == (next + 120) / 512 && !next.is_multiple_of(512));
     bytes[512..1024].fill(0);
     disk.put(Name::Segment(1), bytes);
     for suspect_tail in [SuspectTail::Refuse, SuspectTail::Cut] {
