@@ -207,11 +207,11 @@ fn to_create_to_start_and_to_join_are_three_calls_and_none_does_the_work_of_anot
     let (hub, clock) = (MemoryHub::new(), SystemClock::new());
     let starts = |storage| {
         let (network, peers) = hub.join(id(1));
-        start(NodeOptions::new(id(1)), storage, network, peers, Adder::default(), clock.clone())
+        start(NodeOptions::new(id(1)), storage, network, peers, Adder::default(), clock)
     };
     let joins = |storage| {
         let (network, peers) = hub.join(id(1));
-        join(NodeOptions::new(id(1)), configuration(), storage, network, peers, Adder::default(), clock.clone())
+        join(NodeOptions::new(id(1)), configuration(), storage, network, peers, Adder::default(), clock)
     };
     assert!(matches!(starts(MemoryStorage::new()), Err(StartError::Empty)), "nothing is created by starting");
     assert!(joins(created()).is_err(), "a node that has a log has joined already");

@@ -15,7 +15,7 @@ use raft_core::session::limits::SessionLimits;
 use raft_core::session::operation::OPERATION_HEAD_BYTES_MAX;
 use raft_core::types::{ClusterId, Incarnation, NodeId};
 use raft_node::memory::MemoryStorage;
-use raft_node::{Failed, Handle, Node, NodeOptions, StartError, SystemClock, start};
+use raft_node::{Failed, Handle, Node, NodeOptions, StartError, SystemClock, create, start};
 use raft_transport_tcp::handshake;
 use raft_transport_tcp::network::TcpNetwork;
 use raft_transport_tcp::options::TcpOptions;
@@ -60,10 +60,11 @@ fn cluster(entry_bytes_max: usize) -> Vec<Result<TestNode, StartError<Never>>> {
         let peers = ids().zip(&at).map(|(id, at)| (id, at.to_string())).collect();
         let tcp = TcpOptions { frame_bytes_max: FRAME_BYTES_MAX, ..TcpOptions::new(listen, identity, peers) };
         let (network, peers) = TcpNetwork::bind(tcp).unwrap();
-        let mut options = NodeOptions { create: Some(created.clone()), ..NodeOptions::new(node) };
+        let (mut options, mut storage) = (NodeOptions::new(node), MemoryStorage::new());
+        create(&mut storage, &created).unwrap();
         options.query_bytes_max = FRAME_BYTES_MAX / 2;
         options.raft.entry_bytes_max = entry_bytes_max;
-        start(options, MemoryStorage::new(), network, peers, Idle, SystemClock::new())
+        start(options, storage, network, peers, Idle, SystemClock::new())
     };
     ids().zip(&at).map(launch).collect()
 }
