@@ -403,10 +403,7 @@ fn judge<F: Files>(last: &Scanner<'_, F>, tail: Tail, log: &Log, options: &Optio
 /// Removes what was cut short: a start, a rotation, a snapshot on its way, the removal of files.
 fn clean_up<F: Files>(files: &F, names: &[Name], headers: &Headers, snapshots: &Found<F>) -> Result<(), DiskError> {
     let cut_short = |name: &&Name| {
-        matches!(
-            name,
-            Name::Spare | Name::SuspectDraft | Name::IdentityDraft | Name::OriginDraft | Name::Draft(_)
-        )
+        matches!(name, Name::Spare | Name::SuspectDraft | Name::IdentityDraft | Name::OriginDraft | Name::Draft(_))
     };
     let cut_short = names.iter().filter(cut_short);
     for &name in cut_short.chain(&headers.before).chain(&snapshots.needless) {

@@ -242,10 +242,10 @@ mod tests {
         let creation = Creation { key: ClusterKey(9), ..creation(1, 1, "h:1") };
         let mut buffer = [0; CONFIGURATION_BYTES_MAX];
         let payload = creation.configuration.encode(&mut buffer).unwrap();
-        let body = [&[1, 9, payload.len() as u8][..], payload].concat();
+        let body = [&[1, 9, u8::try_from(payload.len()).unwrap()][..], payload].concat();
         assert_eq!(SetupRequest::Promise(Box::new(creation.clone())).encode(), body);
         let incarnation = Incarnation(5);
-        let body = [&[1, 5, 9, payload.len() as u8][..], payload].concat();
+        let body = [&[1, 5, 9, u8::try_from(payload.len()).unwrap()][..], payload].concat();
         assert_eq!(SetupReply::Promised { incarnation, creation: Box::new(creation) }.encode(), body);
         for cut in 1..body.len() {
             assert_eq!(SetupReply::decode(&body[..cut]), None);

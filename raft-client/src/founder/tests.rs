@@ -200,12 +200,11 @@ fn questions_and_answers_that_are_lost_are_asked_again_and_change_nothing() {
 /// So many turns of two founders are tried in every order; those after them alternate.
 const DEPTH: usize = 13;
 
+/// What is to hold of the nodes, and of what both founders say.
+type Judge = dyn Fn(&World, [&Result<Founded, FoundError>; 2]);
+
 /// Lets two founders take their turns in every order; returns how many orders there were.
-fn in_every_order(
-    orders: [&Order; 2],
-    nodes: u128,
-    judge: &dyn Fn(&World, [&Result<Founded, FoundError>; 2]),
-) -> usize {
+fn in_every_order(orders: [&Order; 2], nodes: u128, judge: &Judge) -> usize {
     let mut tried = 0;
     // Which founder takes each turn. The next order differs from it in the last turn that it can.
     let mut schedule: Vec<usize> = Vec::new();

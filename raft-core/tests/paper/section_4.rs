@@ -3,7 +3,7 @@
 use raft_core::client::protocol::RoleName;
 use raft_core::configuration::change::{ChangeError, MemberChange};
 use raft_core::configuration::{Configuration, Member, Suffrage};
-use raft_core::message::{Body, ProposeError, Rejection, Round};
+use raft_core::message::{Body, ProposeError, Rejection};
 use raft_core::raft::{ChangeMembersError, StepError};
 use raft_core::session::limits::SessionLimits;
 use raft_core::storage::Storage;

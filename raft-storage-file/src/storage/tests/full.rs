@@ -62,7 +62,7 @@ fn a_start_on_a_full_disk_needs_no_room_and_neither_do_elections() {
     assert!(Storage::metrics(&storage).full);
     let (filled, before) = (storage.last(), used(&disk));
     for life in 2..=12 {
-        storage.set_hard_state(HardState { term: Term(life), vote: NodeId::new(1) });
+        storage.set_hard_state(HardState { term: Term(life), vote: NodeId::new(1), expelled: None });
         storage.flush().unwrap();
         // The first entry of a leader; but none of a client.
         let header = noop(&storage, life);
