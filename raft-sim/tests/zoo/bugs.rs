@@ -1,6 +1,8 @@
 //! The bugs: one rule each, and what the code would be without it.
 
 mod consensus;
+mod members;
+mod node;
 mod state;
 
 /// A bug.
@@ -19,7 +21,7 @@ const fn bug(name: &'static str, edits: &'static [Edit]) -> Bug {
 
 /// All bugs, each with the number that switches it on.
 pub(crate) fn all() -> impl Iterator<Item = (usize, &'static Bug)> {
-    BUGS.iter().chain(consensus::BUGS).chain(state::BUGS).enumerate()
+    BUGS.iter().chain(consensus::BUGS).chain(state::BUGS).chain(members::BUGS).chain(node::BUGS).enumerate()
 }
 
 const BUGS: &[Bug] = &[
@@ -207,7 +209,7 @@ const BUGS: &[Bug] = &[
         "a witness brings operations to the leader",
         &[
             (
-                "raft-core/src/replica.rs",
+                "raft-core/src/replica/forwards.rs",
                 "if self.core.stripped || self.core.raft.is_witness() {\n            return Err(ProposeError::NotLeader",
                 "if !BUG && (self.core.stripped || self.core.raft.is_witness()) {\n            return Err(ProposeError::NotLeader",
             ),
@@ -245,9 +247,9 @@ const BUGS: &[Bug] = &[
     bug(
         "an answer to an earlier round confirms a read",
         &[(
-            "raft-core/src/raft/leader.rs",
-            "follower.round_heard.max(round)",
-            "follower.round_heard.max(if BUG { leader.round } else { round })",
+            "raft-core/src/raft/progress.rs",
+            "self.round_heard = self.round_heard.max(answer.round);",
+            "self.round_heard = if BUG { self.round_sent } else { self.round_heard.max(answer.round) };",
         )],
     ),
     bug(
@@ -437,8 +439,8 @@ const BUGS: &[Bug] = &[
         "a request that took too long is said not to have run",
         &[(
             "raft-node/src/run.rs",
-            "fail(&mut self.network, None, origin, Failed::Unknown);",
-            "fail(&mut self.network, None, origin, if BUG { Failed::NotExecuted(NotExecuted::Overtaken) } else { Failed::Unknown });",
+            "self.waiting.take_overdue(before) {\n            fail(&mut self.network, None, origin, Failed::Unknown);",
+            "self.waiting.take_overdue(before) {\n            fail(&mut self.network, None, origin, if BUG { Failed::NotExecuted(NotExecuted::Overtaken) } else { Failed::Unknown });",
         )],
     ),
     bug(

@@ -40,9 +40,15 @@ pub fn lives(_: usize) -> bool {
 ";
 
 #[test]
+fn the_lines_that_bugs_replace_stand_in_the_code() -> Result<(), Box<dyn Error>> {
+    let_bugs_in(&copy_workspace("lines")?)?;
+    Ok(())
+}
+
+#[test]
 #[cfg_attr(debug_assertions, ignore = "builds and searches in release: cargo test --release -p raft-sim --test zoo")]
 fn every_bug_is_found() -> Result<(), Box<dyn Error>> {
-    let copied = copy_workspace()?;
+    let copied = copy_workspace("zoo")?;
     let_bugs_in(&copied)?;
     let program = build(&copied)?;
     let seeds = env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
@@ -78,10 +84,10 @@ fn every_bug_is_found() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Copies the crates that are needed; gives where.
-fn copy_workspace() -> io::Result<PathBuf> {
+/// Copies the crates that are needed into a folder of that name; gives where.
+fn copy_workspace(name: &str) -> io::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let copied = Path::new(env!("CARGO_TARGET_TMPDIR")).join("zoo");
+    let copied = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if copied.exists() {
         fs::remove_dir_all(&copied)?;
     }

@@ -18,13 +18,13 @@ pub(crate) const BUGS: &[Bug] = &[
         "a log that may have lost entries votes",
         &[(
             ELECTION,
-            "self.expelled.is_none() && self.suspect.is_none() && self.storage.last() != EntryId::ZERO",
-            "self.expelled.is_none() && (BUG || self.suspect.is_none()) && self.storage.last() != EntryId::ZERO",
+            "self.counts() && self.storage.last() != EntryId::ZERO",
+            "(self.counts() || (BUG && self.suspect.is_some())) && self.storage.last() != EntryId::ZERO",
         )],
     ),
     bug(
         "a log that may have lost entries acknowledges what it holds",
-        &[("raft-core/src/raft/ready.rs", "if raft.suspect.is_some() {", "if !BUG && raft.suspect.is_some() {")],
+        &[("raft-core/src/raft/ready.rs", "saved: if counts { saved }", "saved: if BUG || counts { saved }")],
     ),
     bug(
         "a leader that hears no quorum leads on",
@@ -54,8 +54,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "a vote is forgotten when the term stays",
         &[(
             ELECTION,
-            "self.storage.set_hard_state(HardState { term, vote: Some(candidate) });",
-            "self.storage.set_hard_state(HardState { term, vote: Some(candidate).filter(|_| !BUG) });",
+            "self.storage.set_hard_state(HardState { vote: Some(candidate), ..hard_state });",
+            "self.storage.set_hard_state(HardState { vote: Some(candidate).filter(|_| !BUG), ..hard_state });",
         )],
     ),
     bug(

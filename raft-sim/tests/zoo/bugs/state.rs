@@ -113,7 +113,11 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     bug(
         "a command without the session's secret is let in",
-        &[(REPLICA, "                None => true,\n", "                None => !BUG,\n")],
+        &[(
+            REPLICA,
+            "let secret = secret.ok_or(ProposeError::WrongSecret)?;",
+            "let Some(secret) = secret else { return if BUG { Ok(()) } else { Err(ProposeError::WrongSecret) } };",
+        )],
     ),
     bug(
         "a new leader takes commands before it knows all sessions",
@@ -160,24 +164,24 @@ pub(crate) const BUGS: &[Bug] = &[
         "a snapshot that is older than what is committed is installed",
         &[(
             INSTALL,
-            "        if through.index <= self.commit {\n            return Some(self.commit);",
-            "        if !BUG && through.index <= self.commit {\n            return Some(self.commit);",
+            "        if through.index <= self.commit {\n            // What was",
+            "        if !BUG && through.index <= self.commit {\n            // What was",
         )],
     ),
     bug(
         "the log is dropped further than the snapshot reaches",
         &[(
             SNAPSHOTS,
-            "let keep_from = Index(snapshot.0.saturating_sub(self.config.snapshot_keep_entries));",
-            "let keep_from = if BUG { self.raft.last_applied() } else { Index(snapshot.0.saturating_sub(self.config.snapshot_keep_entries)) };",
+            "let keep_from = self.keep_from(snapshot);",
+            "let keep_from = if BUG { self.raft.last_applied() } else { self.keep_from(snapshot) };",
         )],
     ),
     bug(
         "a snapshot holds the configuration that was appended last",
         &[(
             SNAPSHOTS,
-            "let Some(entry) = self.raft.applied_configuration() else { return Ok(()) };",
-            "let Some(entry) = (if BUG { Some(self.raft.status().configuration) } else { self.raft.applied_configuration() }) else { return Ok(()) };",
+            "let Some(entry) = self.raft.applied_configuration() else { return Ok(None) };",
+            "let Some(entry) = (if BUG { Some(self.raft.status().configuration) } else { self.raft.applied_configuration() }) else { return Ok(None) };",
         )],
     ),
     // The disk.
