@@ -44,8 +44,8 @@ pub(crate) const BUGS: &[Bug] = &[
         "a node believes at once who says that it was removed",
         &[(
             EXPULSION,
-            "                self.removed = Some(by);",
-            "                self.removed = Some(by);\n                if BUG {\n                    self.expel(reason);\n                }",
+            "Expulsion::Removed { by } => self.removed = Some(by),",
+            "Expulsion::Removed { .. } if BUG => self.expel(reason),\n            Expulsion::Removed { by } => self.removed = Some(by),",
         )],
     ),
     bug(
