@@ -54,6 +54,7 @@ enum Other {
     Origin,
     Segment(u8),
     Spare,
+    Reserve,
     Suspect,
     Snapshot(u8),
     SnapshotDraft(u8),
@@ -75,6 +76,7 @@ impl Other {
             Other::Origin => Name::Origin,
             Other::Segment(number) => Name::Segment(number.into()),
             Other::Spare => Name::Spare,
+            Other::Reserve => Name::Reserve,
             Other::Suspect => Name::Suspect,
             Other::Snapshot(index) => Name::Snapshot(EntryId::new(Term(1), Index(index.into()))),
             Other::SnapshotDraft(number) => Name::Draft(number.into()),
@@ -87,7 +89,7 @@ fn right() -> Identity {
 }
 
 fn options() -> Options {
-    Options { segment_bytes: 1024, segment_bytes_first: 1024, cache_bytes: 100, ..Options::default() }
+    Options { segment_bytes: 1024, segment_bytes_first: 1024, cache_bytes: 100, reserve_bytes: 0, ..Options::default() }
 }
 
 static NEW: LazyLock<Disk> = LazyLock::new(|| {

@@ -254,6 +254,7 @@ impl<M: StateMachine> Node<M> {
             segment_bytes_first: segment_bytes,
             cache_bytes: 16 << 10,
             pending_bytes_max: 1 << 20,
+            reserve_bytes: 20 << 10,
             suspect_tail: SuspectTail::Cut,
         };
         let (storage, report) = match FileStorage::open(self.disk.clone(), options) {

@@ -30,6 +30,8 @@ pub enum Name {
     SuspectDraft,
     /// `spare.tmp`: the next segment while it is being filled with zeros.
     Spare,
+    /// `reserve`: room that is kept free for snapshots.
+    Reserve,
     /// `<number>-<offset>.torn`: the bytes that recovery cut off a segment at that offset.
     Torn {
         /// The segment's number.
@@ -56,6 +58,7 @@ impl Name {
             "suspect" => Name::Suspect,
             "suspect.tmp" => Name::SuspectDraft,
             "spare.tmp" => Name::Spare,
+            "reserve" => Name::Reserve,
             _ => match name.split_once('.')? {
                 (number, "wal") => Name::Segment(number.parse().ok()?),
                 (number, "draft") => Name::Draft(number.parse().ok()?),
@@ -87,6 +90,7 @@ impl fmt::Display for Name {
             Name::Suspect => formatter.write_str("suspect"),
             Name::SuspectDraft => formatter.write_str("suspect.tmp"),
             Name::Spare => formatter.write_str("spare.tmp"),
+            Name::Reserve => formatter.write_str("reserve"),
             Name::Torn { segment, offset } => write!(formatter, "{segment:010}-{offset}.torn"),
             Name::Snapshot(EntryId { term, index }) => write!(formatter, "{:010}-{}.snap", index.0, term.0),
             Name::Draft(number) => write!(formatter, "{number:010}.draft"),
@@ -235,6 +239,7 @@ mod tests {
             Name::Suspect,
             Name::SuspectDraft,
             Name::Spare,
+            Name::Reserve,
             Name::Torn { segment: 7, offset: 128 },
             Name::Snapshot(EntryId::new(Term(3), Index(500))),
             Name::Draft(1),

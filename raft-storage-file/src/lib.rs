@@ -41,6 +41,7 @@ mod log;
 mod options;
 mod reader;
 pub mod recovery;
+mod reserve;
 mod scan;
 mod segment;
 mod segments;

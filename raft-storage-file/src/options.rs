@@ -26,6 +26,9 @@ pub struct Options {
     /// How many bytes of entries may wait for a flush before `append` answers `Full`: 1 byte to
     /// 256 MiB (a single entry is always taken); 64 MiB unless set.
     pub pending_bytes_max: usize,
+    /// How many bytes of the disk are kept free for a snapshot, so that a log on a full disk can be made shorter; none
+    /// if 0; 2 MiB unless set. A state that is larger needs more: the room is also that of the snapshot before.
+    pub reserve_bytes: u64,
     /// What to do with a tail of which it cannot be known whether it was acknowledged.
     pub suspect_tail: SuspectTail,
 }
@@ -54,6 +57,7 @@ impl Default for Options {
             segment_bytes_first: 4 << 20,
             cache_bytes: 8 << 20,
             pending_bytes_max: 64 << 20,
+            reserve_bytes: 2 << 20,
             suspect_tail: SuspectTail::Refuse,
         }
     }

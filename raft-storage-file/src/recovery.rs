@@ -29,6 +29,7 @@
 //! | a damaged snapshot otherwise | [`OpenError::SnapshotDamaged`] |
 //! | none, and a log that begins where one ended | [`OpenError::SnapshotMissing`] |
 //! | a snapshot of another incarnation, or under another's name | [`OpenError::SnapshotForeign`] |
+//! | `reserve` | kept, if it has the length that is asked for; else removed |
 //! | `spare.tmp`, `suspect.tmp`, drafts of snapshots | removed |
 //!
 //! Only the last batch can be torn, because every batch is synced before the next is written. A sector of it that has
@@ -50,6 +51,7 @@ use crate::files::{Files, Name};
 use crate::format::{BatchHeader, Identity, SegmentHeader};
 use crate::log::Log;
 use crate::options::{Options, SuspectTail};
+use crate::reserve::Reserve;
 use crate::scan::{Scanner, Step, Tail};
 use crate::segment::{BatchFrame, Beginning, Segment};
 use crate::segments::{Place, Segments};
@@ -155,6 +157,7 @@ pub(crate) struct Recovered<F: Files> {
     pub(crate) report: Report,
     /// Whether an empty batch stands behind the last one that is not, or that is in an earlier segment.
     pub(crate) witnessed: bool,
+    pub(crate) reserve: Reserve<F>,
 }
 
 /// The log as it was saved, batch by batch.
@@ -225,7 +228,8 @@ pub(crate) fn recover<F: Files>(
         segment.append(files, frame, &[], &mut Vec::new())?;
     }
     let witnessed = witnessed || has_room;
-    Ok(Recovered { log, segment, segments, snapshots, report, witnessed })
+    let reserve = Reserve::find(files, names, options.reserve_bytes)?;
+    Ok(Recovered { log, segment, segments, snapshots, report, witnessed, reserve })
 }
 
 fn list<F: Files>(files: &F) -> Result<Vec<Name>, DiskError> {

@@ -12,6 +12,7 @@ use crate::format::{BATCH_HEADER_BYTES, FIRST_BATCH, Identity, Origin};
 use crate::log::Log;
 use crate::options::Options;
 use crate::recovery::{Recovered, hard_state_follows};
+use crate::reserve::Reserve;
 use crate::segment::{BatchFrame, Beginning, Segment};
 use crate::segments::{Place, Segments};
 use crate::snapshot::Snapshots;
@@ -102,6 +103,7 @@ pub struct FileStorage<F: Files = Directory> {
     failed: Option<StorageError>,
     // Dropped in this order: the directory is free only when nobody writes to it any more.
     spare: Spare<F>,
+    reserve: Reserve<F>,
     files: F,
     _lock: F::Lock,
 }
@@ -114,7 +116,7 @@ impl<F: Files> FileStorage<F> {
         options: Options,
         recovered: Recovered<F>,
     ) -> FileStorage<F> {
-        let Recovered { log, segment, segments, snapshots, report, witnessed } = recovered;
+        let Recovered { log, segment, segments, snapshots, report, witnessed, reserve } = recovered;
         FileStorage {
             identity,
             origin,
@@ -136,6 +138,7 @@ impl<F: Files> FileStorage<F> {
             looks: 0,
             failed: None,
             spare: Spare::None,
+            reserve,
             files,
             _lock: lock,
         }
@@ -204,7 +207,7 @@ impl<F: Files> FileStorage<F> {
             Entry::Asked => reserve.saturating_add(self.leader_reserve()),
         };
         let needed = self.segment.end_with(wanted).saturating_add(reserve);
-        let fits = needed <= prepared || self.fits_elsewhere(wanted, reserve, needed);
+        let fits = needed <= prepared || self.fits_elsewhere(wanted, reserve, needed, entry);
         self.full = match entry {
             // A leader that has too little room may still have enough for what it is sent.
             Entry::Asked => !fits,
@@ -214,7 +217,7 @@ impl<F: Files> FileStorage<F> {
     }
 
     /// Whether so many bytes of entries fit into the next segment, or into a present one of `needed` bytes.
-    fn fits_elsewhere(&mut self, wanted: usize, reserve: u64, needed: u64) -> bool {
+    fn fits_elsewhere(&mut self, wanted: usize, reserve: u64, needed: u64, entry: Entry) -> bool {
         self.prepare_spare();
         let next = Segment::<F>::bytes_with(wanted).saturating_add(reserve);
         if self.segment.end > FIRST_BATCH && self.spare.ready_bytes().is_some_and(|bytes| next <= bytes) {
@@ -222,6 +225,9 @@ impl<F: Files> FileStorage<F> {
         }
         if self.failed.is_some() {
             return true;
+        }
+        if self.reserve.is_released() && !matches!(entry, Entry::Own) {
+            return false;
         }
         // The next one is not ready, too short, or has no room.
         match self.segment.grow(&self.files, needed) {
@@ -234,6 +240,12 @@ impl<F: Files> FileStorage<F> {
     }
 
     fn prepare_spare(&mut self) {
+        if let Err(error) = self.reserve.prepare(&self.files, self.options.reserve_bytes) {
+            self.fail(error.into());
+        }
+        if self.reserve.is_released() {
+            return;
+        }
         // Each segment is twice as long as the one before, so that a small log stays small.
         let bytes = self.segment.prepared_bytes.max(self.options.segment_bytes_first.min(SHORT_BYTES));
         if let Err(error) = self.spare.begin(&self.files, bytes.saturating_mul(2).min(self.options.segment_bytes)) {

@@ -15,7 +15,7 @@ use raft_storage_file::{FileStorage, Identity, Name, Options};
 const SECTOR: usize = 512;
 
 fn options() -> Options {
-    Options { segment_bytes: 1536, segment_bytes_first: 1024, cache_bytes: 400, ..Options::default() }
+    Options { segment_bytes: 1536, segment_bytes_first: 1024, cache_bytes: 400, reserve_bytes: 0, ..Options::default() }
 }
 
 /// A log of a few segments and batches. The last one spans sectors, some of which are all zeros, which

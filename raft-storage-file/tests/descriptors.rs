@@ -21,7 +21,13 @@ fn identity() -> Identity {
 }
 
 fn small() -> Options {
-    Options { segment_bytes: 16 << 10, segment_bytes_first: 4 << 10, cache_bytes: 1024, ..Options::default() }
+    Options {
+        segment_bytes: 16 << 10,
+        segment_bytes_first: 4 << 10,
+        cache_bytes: 1024,
+        reserve_bytes: 0,
+        ..Options::default()
+    }
 }
 
 fn append(storage: &mut FileStorage, entries: u64) {

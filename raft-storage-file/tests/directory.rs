@@ -16,7 +16,13 @@ fn identity() -> Identity {
 }
 
 fn small() -> Options {
-    Options { segment_bytes: 64 << 10, segment_bytes_first: 16 << 10, cache_bytes: 4096, ..Options::default() }
+    Options {
+        segment_bytes: 64 << 10,
+        segment_bytes_first: 16 << 10,
+        cache_bytes: 4096,
+        reserve_bytes: 0,
+        ..Options::default()
+    }
 }
 
 fn append(storage: &mut FileStorage, payload: &[u8]) {

@@ -14,7 +14,7 @@ fn identity() -> Identity {
 
 /// Several segments, and a cache that holds the last few entries.
 fn options() -> Options {
-    Options { segment_bytes: 4096, segment_bytes_first: 2048, cache_bytes: 600, ..Options::default() }
+    Options { segment_bytes: 4096, segment_bytes_first: 2048, cache_bytes: 600, reserve_bytes: 0, ..Options::default() }
 }
 
 /// A log beside a vector that says what it should hold.

@@ -27,7 +27,13 @@ const BITS_STEP: usize = if cfg!(debug_assertions) { 1501 } else { 1 };
 const SECTORS_STEP: usize = if cfg!(debug_assertions) { 11 } else { 1 };
 
 fn options() -> Options {
-    Options { segment_bytes: 32 << 10, segment_bytes_first: 8 << 10, cache_bytes: 8 << 10, ..Options::default() }
+    Options {
+        segment_bytes: 32 << 10,
+        segment_bytes_first: 8 << 10,
+        cache_bytes: 8 << 10,
+        reserve_bytes: 0,
+        ..Options::default()
+    }
 }
 
 /// What a node holds: hard state, records and the latest snapshot.

@@ -108,7 +108,13 @@ struct World {
 }
 
 fn options() -> Options {
-    Options { segment_bytes: 4096, segment_bytes_first: 1024, cache_bytes: 1000, ..Options::default() }
+    Options {
+        segment_bytes: 4096,
+        segment_bytes_first: 1024,
+        cache_bytes: 1000,
+        reserve_bytes: 0,
+        ..Options::default()
+    }
 }
 
 fn open(disk: &Disk) -> FileStorage<Disk> {

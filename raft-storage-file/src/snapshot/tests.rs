@@ -19,7 +19,13 @@ fn identity() -> Identity {
 }
 
 fn small() -> Options {
-    Options { segment_bytes: 4096, segment_bytes_first: 2048, cache_bytes: 1024, ..Options::default() }
+    Options {
+        segment_bytes: 4096,
+        segment_bytes_first: 2048,
+        cache_bytes: 1024,
+        reserve_bytes: 0,
+        ..Options::default()
+    }
 }
 
 fn id(term: u64, index: u64) -> EntryId {

@@ -15,6 +15,11 @@ impl<F: Files> FileStorage<F> {
 
     pub(super) fn start_draft(&mut self) {
         if self.failed.is_none() {
+            if self.full && !self.snapshots.is_installing() {
+                let released =
+                    self.reserve.release(&self.files).and_then(|()| self.snapshots.remove_older(&self.files));
+                self.keep_error(released);
+            }
             let begun = self.snapshots.begin_draft(&self.files);
             self.keep_error(begun);
         }
@@ -26,7 +31,12 @@ impl<F: Files> FileStorage<F> {
         }
         let extended = self.snapshots.extend_draft(&self.files, bytes);
         // Another error than a full disk is for `flush` to report.
-        if self.keep_error(extended) == Some(false) { Err(Full) } else { Ok(()) }
+        if self.keep_error(extended) != Some(false) {
+            return Ok(());
+        }
+        // The next one has what is kept free.
+        self.full = true;
+        Err(Full)
     }
 
     /// Gives the result of a read of a snapshot, and keeps its error.

@@ -43,7 +43,13 @@ pub(crate) fn identity() -> Identity {
 
 /// Sizes so small that a few entries fill a segment. A suspect tail is cut.
 pub(crate) fn options() -> Options {
-    let sizes = Options { segment_bytes: 2048, segment_bytes_first: 1024, cache_bytes: 100, ..Options::default() };
+    let sizes = Options {
+        segment_bytes: 2048,
+        segment_bytes_first: 1024,
+        cache_bytes: 100,
+        reserve_bytes: 0,
+        ..Options::default()
+    };
     Options { suspect_tail: SuspectTail::Cut, ..sizes }
 }
 

@@ -124,3 +124,26 @@ fn full_disks_lose_nothing_and_keep_nobody_from_starting_again() {
         drop(disks);
     });
 }
+
+/// A state that is much smaller than the disk, and whose log would be longer: the log makes room for itself, long before a
+/// snapshot would be due.
+#[test]
+fn a_log_that_has_filled_the_disk_makes_room_for_itself() {
+    let name = "a_log_that_has_filled_the_disk_makes_room_for_itself";
+    if !rights::granted(name, &[Need::Namespaces, Need::Mounts]) {
+        return;
+    }
+    with_cluster(1, &EXTRA, |cluster, _| {
+        let disk = Mount::memory(&cluster.nodes.disk(1), DISK_MIB);
+        cluster.start_all();
+        cluster.settle();
+        let mut client = cluster.client(PATIENCE);
+        for number in 0..600 {
+            let put = client.put(&key(number % 10), &value(number));
+            assert!(put.is_ok(), "value {number}: {put:?}: {}", cluster.nodes.tail(1));
+        }
+        assert_eq!(client.get(&key(3)), Some(value(593)));
+        cluster.nodes.kill(1);
+        drop(disk);
+    });
+}

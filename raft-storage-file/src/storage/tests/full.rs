@@ -176,3 +176,35 @@ fn a_snapshot_on_a_full_disk_frees_what_it_covers_and_the_log_goes_on() {
     append(&mut storage, 1, &[7; 100]);
     storage.flush().unwrap();
 }
+
+/// For the first snapshot of a log that has filled the disk there is what was kept free for it, in a later life too.
+#[test]
+fn a_full_log_has_room_for_a_snapshot_and_keeps_some_free_again() {
+    for (reserve_bytes, restarts) in [(40 << 10, false), (40 << 10, true), (0, false)] {
+        let options = Options { segment_bytes: 32 << 10, segment_bytes_first: 8 << 10, reserve_bytes, ..small() };
+        let disk = Disk::new();
+        let mut storage = FileStorage::create(disk.clone(), identity(), options).unwrap().0;
+        disk.set_capacity(200_000);
+        fill(&mut storage);
+        disk.set_capacity(used(&disk));
+        if restarts {
+            drop(storage);
+            storage = FileStorage::open(disk.clone(), options).unwrap().0;
+            assert!(!storage.has_room(100));
+        }
+        let last = storage.last().index;
+        let made = snapshot(&mut storage, last.0);
+        assert_eq!(made.is_ok(), reserve_bytes > 0);
+        if reserve_bytes == 0 {
+            continue;
+        }
+        // Nothing else gets the room before it is free again.
+        assert!(!storage.has_room(100) || disk.bytes(Name::Reserve).is_some());
+        storage.compact(last);
+        look(&mut storage);
+        assert!(!Storage::metrics(&storage).full);
+        assert_eq!(disk.bytes(Name::Reserve).map(|bytes| bytes.len()), Some(40 << 10));
+        append(&mut storage, 1, &[7; 100]);
+        storage.flush().unwrap();
+    }
+}
