@@ -352,24 +352,28 @@ fn a_log_that_was_cut_before_the_first_segment_left_is_read_back() {
     let disk = Disk::new();
     let mut storage = create(&disk);
     fill(&mut storage, 60);
-    drop(storage);
-    // The start has begun a new segment, whose header names entry 60.
-    let mut storage = open(&disk);
-    storage.truncate(Index(45));
+    let newest = segments(&disk).into_iter().max();
+    while segments(&disk).into_iter().max() == newest {
+        let next = storage.last().index.next();
+        fill(&mut storage, next.0);
+    }
+    // A segment has begun whose header names an entry behind the cut.
+    let cut = storage.last().index.0 - 15;
+    storage.truncate(Index(cut));
     storage.flush().unwrap();
     let header = |index| EntryHeader::new(id(2, index), ClusterTime(1000), EntryKind::Noop, &[]).unwrap();
-    for index in 46..=62 {
+    for index in cut + 1..=cut + 17 {
         storage.append(&header(index), &[]).unwrap();
     }
     storage.flush().unwrap();
-    take(&mut storage, id(2, 50), 10);
-    storage.compact(Index(50));
+    take(&mut storage, id(2, cut + 5), 10);
+    storage.compact(Index(cut + 5));
     let before = segments(&disk).len();
-    take(&mut storage, id(2, 61), 10);
-    storage.compact(Index(61));
+    take(&mut storage, id(2, cut + 16), 10);
+    storage.compact(Index(cut + 16));
     assert!(before > 1 && segments(&disk).len() == 1);
     drop(storage);
     let mut storage = open(&disk);
-    assert_eq!((storage.base(), storage.last()), (id(1, 45), id(2, 62)));
-    assert_eq!(storage.read(Index(46), Index(70), 10_000).unwrap().entries(), 17);
+    assert_eq!((storage.base(), storage.last()), (id(1, cut), id(2, cut + 17)));
+    assert_eq!(storage.read(Index(cut + 1), Index(cut + 25), 10_000).unwrap().entries(), 17);
 }
