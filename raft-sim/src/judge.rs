@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::client::protocol::{RequestId, RoleName};
 use raft_core::entry::{EntryHeader, EntryKind};
-use raft_core::message::Message;
+use raft_core::message::{Body, Message};
 use raft_core::raft::Raft;
 use raft_core::raft::config::Config;
 use raft_core::session::operation::{Operation as LogOperation, Refusal};
@@ -18,6 +18,7 @@ use crate::check::completeness::Completeness;
 use crate::check::copies::{Content, Copies};
 use crate::check::durability::Durability;
 use crate::check::elections::Elections;
+use crate::check::expulsions::Expulsions;
 use crate::check::logs::Logs;
 use crate::check::memory::Memory;
 use crate::check::orders::Orders;
@@ -55,6 +56,7 @@ pub(crate) struct Judge {
     elections: Elections,
     votes: Votes,
     completeness: Completeness,
+    expulsions: Expulsions,
     logs: Logs,
     durability: Durability,
     times: Times,
@@ -128,6 +130,7 @@ impl Judge {
             elections: Elections::default(),
             votes: Votes::default(),
             completeness: Completeness::default(),
+            expulsions: Expulsions::default(),
             logs: Logs::default(),
             durability: Durability::default(),
             times: Times::default(),
@@ -173,6 +176,9 @@ impl Judge {
         self.terms.insert(life.place, terms.collect());
         let state = storage.hard_state();
         let holds = |entry: EntryId| entry.index <= base.index || storage.term(entry.index) == Some(entry.term);
+        if self.expulsions.started(life.node, life.storage, life.tampered, state.expelled)? {
+            self.check("an expelled node is expelled in its next life");
+        }
         if life.tampered {
             return Ok(());
         }
@@ -194,12 +200,16 @@ impl Judge {
                 self.durability.truncated(life.storage, EntryId::new(term, *last));
                 Ok(())
             }
-            LogChange::Saved(saved) if !life.tampered => {
+            LogChange::Saved(saved) => {
+                self.expulsions.saved(life.storage, life.tampered, saved.hard_state.expelled);
+                if life.tampered {
+                    return Ok(());
+                }
                 self.check("term and vote of what is saved");
                 self.durability.saved(life.storage, saved.through);
                 self.votes.saved(life.node, life.storage, saved.hard_state)
             }
-            LogChange::Saved(_) | LogChange::HardState(_) => Ok(()),
+            LogChange::HardState(_) => Ok(()),
             LogChange::Replaced(snapshot) => {
                 // It becomes durable as a whole, and stands for all that was acknowledged before it.
                 let EntryId { index, term } = snapshot.through;
@@ -248,6 +258,10 @@ impl Judge {
     /// A node sends a message to another.
     pub(crate) fn says(&mut self, view: &NodeView, message: &Message<'_>) -> Result<(), Violation> {
         self.check("a node says what it may");
+        if let Body::Append { .. } | Body::Snapshot { .. } = message.body {
+            // It may have been elected in a turn whose end it did not live to see.
+            self.elections.won(message.term, message.from)?;
+        }
         Rules::says(view, message)
     }
 
@@ -363,6 +377,11 @@ impl Judge {
         self.stripped.insert(life.place);
     }
 
+    /// Whether that machine is one of those.
+    pub(crate) fn is_without_state(&self, place: usize) -> bool {
+        self.stripped.contains(&place)
+    }
+
     /// A turn of a node's loop is over: its table is that of the log up to the last entry it applied, and it keeps no
     /// more than it was told that it may.
     pub(crate) fn turned<S: Storage, const NODES: usize>(
@@ -425,6 +444,22 @@ impl Judge {
     /// The last entry that any node has known to be committed.
     pub(crate) fn committed_last(&self) -> Index {
         self.completeness.last().index
+    }
+
+    /// Whether a node's storage says that it was expelled.
+    pub(crate) fn is_expelled(&self, life: Life) -> bool {
+        self.expulsions.holds(life.storage)
+    }
+
+    /// A storage's disk is another one from now on.
+    pub(crate) fn disk_replaced(&mut self, storage: Incarnation) {
+        self.expulsions.replaced(storage);
+    }
+
+    /// A node that was expelled before this turn, and still is, sends a message.
+    pub(crate) fn expelled_sends(&mut self, node: NodeId, body: &Body<'_>) -> Result<(), Violation> {
+        self.check("an expelled node sends nothing that counts");
+        Expulsions::sends(node, body)
     }
 
     /// A node ended since it was told that it is no member any more.

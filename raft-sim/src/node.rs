@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use raft_core::configuration::Configuration;
+use raft_core::configuration::{Configuration, Member};
 use raft_core::machine::StateMachine;
 use raft_core::message::{ForwardTicket, ProposeError};
 use raft_core::raft::StepError;
 use raft_core::raft::config::Config;
-use raft_core::raft::event::Event;
+use raft_core::raft::event::{Event, Expulsion};
 use raft_core::replica::Observer;
 use raft_core::session::operation::Outcome;
 use raft_core::session::owned::OwnedOutcome;
@@ -39,8 +39,6 @@ pub(crate) enum State<M> {
     /// Its process is there and does not run, until then.
     Paused(Box<Process<M>>),
     Down,
-    /// It will not come back: its storage was refused, or it was told that it is no member any more.
-    Gone,
 }
 
 /// What a node's loop has told in one turn.
@@ -145,6 +143,16 @@ pub(crate) struct Node<M> {
     pub(crate) tampered: bool,
     /// Whether its storage cut something off that it may have acknowledged: it neither votes nor leads for a while.
     pub(crate) suspect: bool,
+    /// Whether it is given up: its storage was refused, or it was told that it is no member any more.
+    pub(crate) gone: bool,
+    /// For what it was expelled last.
+    pub(crate) expelled_for: Option<Expulsion>,
+    /// Whether an operator has taken it away for good.
+    pub(crate) taken_away: bool,
+    /// Whether it was expelled before its last turn, and still is.
+    pub(crate) expelled: bool,
+    /// How often its process has ended for a reason that will be there again.
+    pub(crate) ends: u32,
     /// The configurations that held here last, the latest one last: after a power loss one of them holds again.
     pub(crate) configurations: Vec<(EntryId, Configuration)>,
     /// Faults that it has met, and of which it is not known yet what came of them.
@@ -193,6 +201,11 @@ impl<M: StateMachine> Node<M> {
             may_stop: false,
             tampered: false,
             suspect: false,
+            gone: false,
+            expelled_for: None,
+            taken_away: false,
+            expelled: false,
+            ends: 0,
             configurations: Vec::new(),
             met: Vec::new(),
             raft: Config::default(),
@@ -208,7 +221,7 @@ impl<M: StateMachine> Node<M> {
     pub(crate) fn process(&self) -> Option<&Process<M>> {
         match &self.state {
             State::Up(process) | State::Paused(process) => Some(process),
-            State::Down | State::Gone => None,
+            State::Down => None,
         }
     }
 
@@ -237,7 +250,19 @@ impl<M: StateMachine> Node<M> {
     }
 
     pub(crate) fn is_gone(&self) -> bool {
-        matches!(self.state, State::Gone)
+        self.gone
+    }
+
+    /// A turn is over before and after which it was expelled, or not. It is given up no more if it has been added again.
+    pub(crate) fn note_expulsion(&mut self, expelled: bool) {
+        self.gone &= self.process().is_none_or(|process| process.replica().raft().expelled().is_some());
+        self.expelled = expelled;
+    }
+
+    /// Whether it was expelled, and a member was added since that is the same node with the same storage.
+    pub(crate) fn is_added_again(&self, member: Option<&Member>) -> bool {
+        let since = |member: &Member| self.expelled_for.is_some_and(|reason| !reason.concerns(member.added));
+        self.gone && !self.tampered && !self.taken_away && member.is_some_and(since)
     }
 
     /// Starts a process over what the disk holds.

@@ -133,6 +133,9 @@ pub struct ProcessOptions {
     /// Disks that are wiped, or come back as they were long ago, under the same id.
     pub wiped: Every,
     pub restored: Every,
+    /// After so many milliseconds a process that was given up is started again with the same directory, and again and again,
+    /// each time after twice as long; 0 for never.
+    pub supervised: u64,
     /// A second node that claims the id of another.
     pub doubled: Every,
 }
@@ -228,8 +231,8 @@ impl Options {
     /// lacks what it acknowledged, for the life of its storage is the right one. So one that knows must be there, or
     /// nobody can be blamed: all that ends leaders is left out.
     fn with_forgetful_disks_alone(mut self) -> Options {
-        let ProcessOptions { restored, down_max_millis, .. } = self.processes;
-        self.processes = ProcessOptions { restored, down_max_millis, ..ProcessOptions::default() };
+        let ProcessOptions { restored, down_max_millis, supervised, .. } = self.processes;
+        self.processes = ProcessOptions { restored, down_max_millis, supervised, ..ProcessOptions::default() };
         let DiskOptions { sync_min, sync_max, lost_sync, .. } = self.disks;
         self.disks = DiskOptions { sync_min, sync_max: sync_max.min(10_000), lost_sync, ..DiskOptions::default() };
         let NetworkOptions { latency_min, latency_max, .. } = self.network;
@@ -402,6 +405,7 @@ fn processes(random: &mut Random, nodes: u64) -> ProcessOptions {
         stopped: sometimes(random, 30, 1_000, 10_000),
         wiped: if survives { sometimes(random, 20, 3_000, 20_000) } else { 0 },
         restored: if survives { sometimes(random, 6, 1_000, 5_000) } else { 0 },
+        supervised: sometimes(random, 40, 1, 500),
         doubled: if survives { sometimes(random, 10, 5_000, 30_000) } else { 0 },
     }
 }

@@ -23,6 +23,7 @@ pub const STEPS: &[(&str, Step)] = &[
     ("second nodes under one id", |options| &mut options.processes.doubled),
     ("restored disks", |options| &mut options.processes.restored),
     ("wiped disks", |options| &mut options.processes.wiped),
+    ("supervisors", |options| &mut options.processes.supervised),
     ("orderly stops", |options| &mut options.processes.stopped),
     ("interrupted turns", |options| &mut options.processes.interrupted),
     ("sleeping machines", |options| &mut options.processes.asleep),

@@ -1,5 +1,6 @@
 //! What can be wrong: a kind for each promise that is not kept.
 
+use raft_core::raft::event::Expulsion;
 use raft_core::types::{ClusterTime, EntryId, Index, NodeId, Sequence, SessionId, Term};
 use thiserror::Error;
 
@@ -96,6 +97,10 @@ pub enum Violation {
     DamageTaken { node: NodeId, frames: u64 },
     #[error("node {node} was told that it is no member, and is one")]
     WronglyExpelled { node: NodeId },
+    #[error("expulsions: node {node} was expelled, as {expelled:?}, and does not know it any more")]
+    ExpulsionLost { node: NodeId, expelled: Expulsion },
+    #[error("expulsions: node {node} was expelled, and {what} all the same")]
+    ActsThoughExpelled { node: NodeId, what: &'static str },
     #[error("node {node} cannot start: {error}")]
     CannotStart { node: NodeId, error: String },
     #[error("node {node} ended: {error}")]

@@ -147,6 +147,10 @@ impl Storage for WatchedStorage {
         self.inner.extend_draft(bytes)
     }
 
+    fn drop_draft(&mut self) {
+        self.inner.drop_draft();
+    }
+
     fn read_draft(&mut self, offset: u64, bytes_max: usize) -> Result<&[u8], ReadError<StorageError>> {
         self.inner.read_draft(offset, bytes_max)
     }

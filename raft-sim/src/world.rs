@@ -8,7 +8,9 @@ mod judged;
 mod machines;
 mod nodes;
 mod operators;
+mod settled;
 mod strangers;
+mod supervisors;
 mod turns;
 
 use raft_core::client::protocol::Consistency;
@@ -85,6 +87,12 @@ pub(crate) enum Due {
     Mend(Place, Place),
     /// The node in that place reads its sockets again.
     Read(usize),
+    /// It is killed, if it still is in that life.
+    Kill(usize, u64),
+    /// Its disk is taken away for the copy that was made of it once.
+    Restore(usize),
+    /// An operator looks after a node whose disk was a copy.
+    LookAfter(usize),
     /// Its disk has room again.
     Room(usize),
     /// Its power goes.
@@ -118,6 +126,8 @@ pub(crate) struct World<W: Workload> {
     pub(crate) coverage: Coverage,
     /// The node whose links go down and up, and whether they are down.
     flapping: Option<(u64, bool)>,
+    /// The nodes that are kept from all others until one that has lost entries was told so, and which one that is.
+    aside: Option<(usize, Vec<u64>)>,
     /// When a client was told last that the table of sessions was full.
     refused_for_room_at: Option<u64>,
     /// Whether faults happen.
@@ -159,6 +169,7 @@ impl<W: Workload> World<W> {
             trace,
             coverage: Coverage::default(),
             flapping: None,
+            aside: None,
             refused_for_room_at: None,
             faulty: true,
             open: true,
@@ -220,6 +231,15 @@ impl<W: Workload> World<W> {
                 Ok(())
             }
             Due::Read(place) => self.read_sockets(place),
+            Due::Kill(place, lives) => {
+                self.kill(place, lives);
+                Ok(())
+            }
+            Due::Restore(place) => self.restore(place),
+            Due::LookAfter(place) => {
+                self.look_after(place);
+                Ok(())
+            }
             Due::Room(place) => self.make_room(place),
             Due::PowerLoss(place) => self.power_goes(place),
             Due::Doubt(id) => {

@@ -1,5 +1,6 @@
 //! Whole runs: the same seed is the same run, a calm cluster stays calm, what is broken is found.
 
+use raft_sim::options::Options;
 use raft_sim::registers::RegisterLoad;
 use raft_sim::run::{self, Outcome};
 use raft_sim::violation::Violation;
@@ -41,7 +42,7 @@ fn sessions_live_while_they_are_renewed_and_end_in_time_when_they_are_not() {
 fn a_flapping_node_does_not_make_terms_grow() {
     for seed in 1..=5 {
         // Down and up about as often as a follower loses its patience, which is worst.
-        let every = raft_sim::options::Options::calm(seed).raft.election_timeout.0;
+        let every = Options::calm(seed).raft.election_timeout.0;
         let (outcome, terms) = run::run_flapping(seed, every, 200_000, RegisterLoad::default());
         assert_eq!(violation(&outcome), None, "seed {seed}");
         // One term to begin with, one election, and one more if it was the leader that flapped.
@@ -50,8 +51,23 @@ fn a_flapping_node_does_not_make_terms_grow() {
 }
 
 #[test]
+fn a_member_that_lost_entries_stays_out_though_it_is_started_again_and_its_leader_ends() {
+    let mut ended = 0;
+    for seed in 1..=30 {
+        let mut options = Options::calm(seed);
+        options.faulty_millis = 10_000;
+        let processes = &mut options.processes;
+        (processes.restored, processes.supervised, processes.down_max_millis) = (1_500, 50, 500);
+        let outcome = run::run_with(seed, options, RegisterLoad::default(), false);
+        assert_eq!(violation(&outcome), None, "seed {seed}");
+        ended += outcome.coverage.times(("supervisor", "", "starts one that has lost entries, and its leader ends"));
+    }
+    assert!(ended >= 5, "{ended} times");
+}
+
+#[test]
 fn every_step_of_the_shrinker_switches_off_a_fault_of_its_own() {
-    let options = raft_sim::options::Options::draw(1);
+    let options = Options::draw(1);
     for (name, step) in raft_sim::shrink::STEPS {
         let mut changed = options.clone();
         *step(&mut changed) += 1;

@@ -146,6 +146,19 @@ impl Disk {
         state.fault = Some(Fault::PowerOff { call: state.call_in(calls) });
     }
 
+    /// Whether the power has gone, so that nothing works any more.
+    #[must_use]
+    pub fn power_is_off(&self) -> bool {
+        let state = self.state();
+        matches!(state.fault, Some(Fault::PowerOff { call }) if state.call_in(0) > call)
+    }
+
+    /// Whether there is a limit to what the files may grow to.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.state().capacity.is_some()
+    }
+
     /// After so many calls that still work, one fails with an error of that kind.
     pub fn fail_in(&self, calls: usize, kind: io::ErrorKind) {
         let mut state = self.state();

@@ -6,6 +6,7 @@
 //! | leader completeness | `completeness` |
 //! | log matching | `logs` |
 //! | state machine safety, at every index | `states` |
+//! | an expulsion holds in all lives of a storage | `expulsions` |
 //! | one vote in a term, over all lives of a storage | `votes` |
 //! | durability of what was acknowledged | `durability` |
 //! | cluster time | `times` |
@@ -28,6 +29,7 @@ pub mod completeness;
 pub mod copies;
 pub mod durability;
 pub mod elections;
+pub mod expulsions;
 pub mod histories;
 pub mod logs;
 pub mod memory;

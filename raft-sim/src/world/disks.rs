@@ -101,8 +101,17 @@ impl<W: Workload> World<W> {
         if restored && (self.nodes_mut(place).old_disk.is_none() || self.leads(place)) {
             return;
         }
+        if restored && self.set_aside(place) {
+            return;
+        }
+        self.take_disk(place, restored);
+    }
+
+    pub(super) fn take_disk(&mut self, place: usize, restored: bool) {
         self.meets(place, if restored { "restored disk" } else { "wiped disk" }, UNTIL_A_START);
         let incarnation = Incarnation(u128::from(self.random.bits()));
+        let storage = self.nodes_mut(place).identity.incarnation;
+        self.judge.disk_replaced(storage);
         let node = self.nodes_mut(place);
         node.end_process();
         node.tampered = true;

@@ -8,7 +8,7 @@ use raft_core::types::NodeId;
 
 use super::{Due, MILLI, World};
 use crate::network::Place;
-use crate::node::State;
+use crate::node::{Node, State};
 use crate::violation::Violation;
 use crate::workload::Workload;
 
@@ -65,7 +65,9 @@ impl<W: Workload> World<W> {
             self.coverage.count("healing", "suspect log");
             return Ok(());
         }
-        self.must_be_well((self.now - began) / MILLI, done)
+        self.must_be_well((self.now - began) / MILLI, done)?;
+        self.links.calm_down();
+        self.run_until_settled(&healed, began, self.now + 2 * patience)
     }
 
     /// Runs until there is a leader and nothing is awaited, or until the end.
@@ -102,7 +104,9 @@ impl<W: Workload> World<W> {
 
     /// Chooses whom to heal: a majority of every configuration that any node has, if there is one that has lost nothing.
     fn choose_majority(&mut self) -> Option<BTreeSet<NodeId>> {
-        let mut configurations = vec![self.latest_configuration()];
+        let latest = self.latest_configuration();
+        let supervised = self.options.processes.supervised > 0;
+        let mut configurations = vec![latest.clone()];
         for node in self.nodes.iter().filter(|node| !node.is_gone()) {
             match node.process() {
                 Some(process) => configurations.push(process.replica().configuration().clone()),
@@ -111,8 +115,10 @@ impl<W: Workload> World<W> {
         }
         let ids: BTreeSet<NodeId> =
             configurations.iter().flat_map(|known| known.members().iter().map(|member| member.id)).collect();
+        let stays =
+            |node: &Node<W::Machine>| !node.is_gone() || (supervised && node.is_added_again(latest.member(node.id)));
         let whole = |id: &NodeId| {
-            self.nodes.iter().any(|node| node.id == *id && !node.tampered && !node.suspect && !node.is_gone())
+            self.nodes.iter().any(|node| node.id == *id && !node.tampered && !node.suspect && stays(node))
         };
         let mut healed: BTreeSet<NodeId> = ids.into_iter().filter(whole).collect();
         let suffices = |healed: &BTreeSet<NodeId>| configurations.iter().all(|known| has_majority(known, healed));
@@ -152,7 +158,6 @@ impl<W: Workload> World<W> {
             State::Paused(_) => self.queue.put(now, Due::Resume(place)),
             State::Down => self.queue.put(now, Due::Start(place)),
             State::Up(_) => self.wake(place),
-            State::Gone => {}
         }
     }
 
@@ -169,7 +174,7 @@ fn has_witness(configuration: &Configuration) -> bool {
     configuration.members().iter().any(|member| !is_full(member.suffrage))
 }
 
-fn is_joining(member: &Member) -> bool {
+pub(super) fn is_joining(member: &Member) -> bool {
     matches!(member.suffrage, Suffrage::Joining | Suffrage::JoiningWitness)
 }
 

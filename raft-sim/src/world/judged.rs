@@ -47,17 +47,16 @@ impl<W: Workload> World<W> {
         let node = self.nodes.get(place).expect("nodes are never taken away from the list");
         let changes = core::mem::take(&mut *node.changes.borrow_mut());
         let executions = core::mem::take(&mut *node.executions.borrow_mut());
-        let post = node.post.borrow();
+        let mut post = node.post.borrow_mut();
         if post.taken_damaged > 0 {
             return Err(Violation::DamageTaken { node: life.node, frames: post.taken_damaged });
         }
         self.coverage.add(("packet", "", "found damaged"), post.found_damaged);
-        drop(post);
-        let mut post = node.post.borrow_mut();
         post.found_damaged = 0;
         let before = node.standings.1;
         core::mem::take(&mut post.forwardings).into_iter().for_each(|forwarding| self.judge.passed_on(forwarding));
         drop(post);
+        let expelled = self.judge.is_expelled(life);
         let Some(process) = node.process() else { return Ok(()) };
         let after = standing(process.replica());
         let raft = process.replica().raft();
@@ -105,7 +104,9 @@ impl<W: Workload> World<W> {
         let sessions = process.replica().sessions();
         let table = (sessions.digest(), sessions.bytes());
         self.judge.turned(life, raft, &node.raft, table)?;
+        let expelled = expelled && self.judge.is_expelled(life);
         let node = self.nodes_mut(place);
+        node.note_expulsion(expelled);
         node.standings = (before, after);
         let begun = |event: &Event| if let Event::TransferBegan { to, .. } = event { Some(*to) } else { None };
         node.handed_to = hearing.events.iter().filter_map(begun).collect();

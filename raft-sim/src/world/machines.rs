@@ -31,6 +31,10 @@ impl<W: Workload> World<W> {
 
     pub(super) fn kill_one(&mut self) {
         let Some(place) = self.pick_up() else { return };
+        self.end_by_kill(place);
+    }
+
+    pub(super) fn end_by_kill(&mut self, place: usize) {
         self.meets(place, "kill", UNTIL_A_START);
         self.nodes_mut(place).end_process();
         self.break_links(place);

@@ -23,8 +23,10 @@ impl<W: Workload> World<W> {
         let id = self.nodes_mut(place).id;
         let raft = Config { seed, ..self.options.raft_of(id) };
         let segment_bytes = self.options.segment_bytes;
+        let supervised = self.options.processes.supervised;
         let node = self.nodes_mut(place);
-        if !matches!(node.state, State::Down) {
+        let stays_away = node.taken_away || (node.gone && supervised == 0);
+        if stays_away || !matches!(node.state, State::Down) {
             return Ok(());
         }
         let started = node.start(now, raft, &first, segment_bytes, machine);
@@ -35,6 +37,7 @@ impl<W: Workload> World<W> {
                 self.copy_disk(place);
                 self.judge_start(place)?;
                 self.wake(place);
+                self.plan_kill(place);
                 Ok(())
             }
             Err(error) => self.could_not_start(place, &error),
@@ -56,14 +59,14 @@ impl<W: Workload> World<W> {
         self.trace.say(now, &format!("node {id} cannot start: {error}"));
         if tampered {
             // It is refused for good, as it should be: an operator replaces it.
-            self.nodes_mut(place).state = State::Gone;
             self.coverage.count("storage", "refused at start");
             self.settle_as(place, "is refused at its start");
+            self.give_up(place);
             return Ok(());
         }
         if may_stop {
             // A call failed while it started, or the power went. It is tried again.
-            self.lose_power(place);
+            self.end_failed(place);
             self.queue.put(now + 100 * MILLI, Due::Start(place));
             return Ok(());
         }
@@ -102,8 +105,10 @@ impl<W: Workload> World<W> {
                 // While it is there to be asked: it may be the last one that is up, and those that know better be down.
                 let member = self.latest_configuration().member(id).is_some() && !self.is_known_without(id, expulsion);
                 self.nodes_mut(place).end_process();
-                self.nodes_mut(place).state = State::Gone;
+                self.nodes_mut(place).expelled_for = Some(*expulsion);
                 self.settle_as(place, "is told that it is no member");
+                self.give_up(place);
+                self.was_told(place, expulsion);
                 self.judge.expelled(id, tampered, member)
             }
             Stopped::Replica(PollError::Diverged { .. } | PollError::UnknownOperation { .. }) => {
@@ -111,7 +116,7 @@ impl<W: Workload> World<W> {
             }
             Stopped::Replica(_) if may_stop => {
                 self.coverage.count("storage", "stopped by an error");
-                self.lose_power(place);
+                self.end_failed(place);
                 self.start_later(place);
                 Ok(())
             }

@@ -53,6 +53,9 @@ impl<W: Workload> World<W> {
         if let Some(id) = self.random.pick(&dead) {
             return Some(MemberChange::Remove(*id));
         }
+        if let Some(again) = self.some_former_member(configuration) {
+            return Some(MemberChange::Add(again));
+        }
         let some = self.random.pick(&members)?.clone();
         match self.random.below(10) {
             0..=4 if members.len() < MEMBERS_MAX && self.ids < IDS_MAX => {
@@ -86,6 +89,28 @@ impl<W: Workload> World<W> {
         };
         let incarnation = self.random.chance(500_000).then_some(incarnation);
         Member { incarnation, ..Member::new(id, suffrage, "").expect("an empty address is short enough") }
+    }
+
+    /// A node that was a member once, with the storage it has had all the time: a supervisor starts it again and again, and now it
+    /// is to be one again.
+    fn some_former_member(&mut self, configuration: &Configuration) -> Option<Member> {
+        if self.options.processes.supervised == 0 || configuration.members().len() >= MEMBERS_MAX {
+            return None;
+        }
+        let former = |(place, node): &(usize, &crate::node::Node<W::Machine>)| {
+            let (member, whole) = (configuration.member(node.id), !node.tampered && !node.taken_away);
+            member.is_none() && whole && node.lives > 0 && !self.judge.is_without_state(*place)
+        };
+        let former: Vec<Identity> =
+            self.nodes.iter().enumerate().filter(former).map(|(_, node)| node.identity).collect();
+        let identity = self.random.pick(&former).copied().filter(|_| self.random.chance(300_000))?;
+        let suffrage = if self.random.chance(700_000) { Suffrage::Joining } else { Suffrage::Learner };
+        let incarnation = self.random.chance(500_000).then_some(identity.incarnation);
+        self.coverage.count("supervisor", "has started one that is added again");
+        Some(Member {
+            incarnation,
+            ..Member::new(identity.node, suffrage, "").expect("an empty address is short enough")
+        })
     }
 
     pub(super) fn transfer(&mut self) {

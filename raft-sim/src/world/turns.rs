@@ -193,7 +193,7 @@ impl<W: Workload> World<W> {
     /// Sends what a node has sent. It leaves when the turn is over, for it may rest on what that turn has saved.
     fn depart(&mut self, place: usize, after: u64) -> Result<(), Violation> {
         let node = self.nodes_mut(place);
-        let (id, incarnation) = (node.id, node.identity.incarnation);
+        let (id, incarnation, expelled) = (node.id, node.identity.incarnation, node.expelled);
         let view = node.process().map(|process| node_view(id, process.replica().raft()));
         let departing = core::mem::take(&mut node.post.borrow_mut().departing);
         for departing in departing {
@@ -202,6 +202,9 @@ impl<W: Workload> World<W> {
                     self.trace_message(id, &frame);
                     if let (Some(view), Some(message)) = (&view, message_in(&frame)) {
                         self.judge.says(view, &message)?;
+                        if expelled {
+                            self.judge.expelled_sends(id, &message.body)?;
+                        }
                     }
                     let packet = Packet { from: id, incarnation, meant_for, frame, damaged: false };
                     self.send(after, Place::Node(id.get()), Place::Node(to.get()), Mail::Message(packet));

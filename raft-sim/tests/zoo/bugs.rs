@@ -1,6 +1,7 @@
 //! The bugs: one rule each, and what the code would be without it.
 
 mod consensus;
+mod healing;
 mod members;
 mod node;
 mod state;
@@ -21,7 +22,13 @@ const fn bug(name: &'static str, edits: &'static [Edit]) -> Bug {
 
 /// All bugs, each with the number that switches it on.
 pub(crate) fn all() -> impl Iterator<Item = (usize, &'static Bug)> {
-    BUGS.iter().chain(consensus::BUGS).chain(state::BUGS).chain(members::BUGS).chain(node::BUGS).enumerate()
+    BUGS.iter()
+        .chain(consensus::BUGS)
+        .chain(state::BUGS)
+        .chain(members::BUGS)
+        .chain(node::BUGS)
+        .chain(healing::BUGS)
+        .enumerate()
 }
 
 const BUGS: &[Bug] = &[
