@@ -36,9 +36,9 @@
 //! decayed to zeros looks like one that was never written: only
 //! [`Storage::witness`](raft_core::storage::Storage::witness) rules that out.
 //!
-//! The log goes on in the last segment, so that a start needs no room. Its last batch is written and synced once more
-//! before: for a log whose last sync failed, the system may show bytes that are not on the disk, and would let them be
-//! acknowledged. What is cut off is overwritten with zeros.
+//! The log goes on in the last segment, so that a start needs no room. All that is good in it is written where it stands and
+//! synced once more before: for a log one of whose last syncs failed, the system may show bytes that are not on the disk,
+//! and would let them be acknowledged. What is cut off is overwritten with zeros.
 
 use std::fmt;
 
@@ -445,13 +445,14 @@ fn keep<F: Files>(files: &F, last: &Scanner<'_, F>, cut: Cut, names: &[Name]) ->
     }
 }
 
-/// Writes zeros over what is cut off the last segment, and its last good batch once more, and syncs them and the
-/// names. That needs no room. The batches before the last one were synced before that was written.
+/// Writes zeros over what is cut off the last segment, and all that is good in it once more, and syncs it and the names.
+/// That needs no room. Not the last batch alone: kernels were seen to tell of a write that came to nothing only at the
+/// sync after the next write.
 fn write_again<F: Files>(files: &F, last: &Scanner<'_, F>, cut: Option<Cut>) -> Result<(), DiskError> {
     let name = Name::Segment(last.header.number);
     let mut step = Vec::new();
     let rest = cut.map_or((last.end, 0), |cut| (cut.offset, cut.bytes));
-    for ((offset, bytes), zeros) in [(rest, true), ((last.last, last.end.saturating_sub(last.last)), false)] {
+    for ((offset, bytes), zeros) in [(rest, true), ((0, last.end), false)] {
         let mut done = 0;
         while done < bytes {
             step.clear();

@@ -50,14 +50,11 @@ pub(crate) struct Scanner<'f, F: Files> {
     pub(crate) end: u64,
     /// The checksum of the last good batch.
     pub(crate) chain: u32,
-    /// Where the last good batch starts; [`FIRST_BATCH`] if there is none.
-    pub(crate) last: u64,
 }
 
 impl<'f, F: Files> Scanner<'f, F> {
     pub(crate) fn new(files: &'f F, file: F::File, header: SegmentHeader, length: u64) -> Scanner<'f, F> {
-        let (window, end, last) = (Window::new(LOOK_BYTES), FIRST_BATCH, FIRST_BATCH);
-        Scanner { files, file, header, length, window, end, chain: header.chain, last }
+        Scanner { files, file, header, length, window: Window::new(LOOK_BYTES), end: FIRST_BATCH, chain: header.chain }
     }
 
     /// Where the next batch starts, if there is one.
@@ -83,7 +80,7 @@ impl<'f, F: Files> Scanner<'f, F> {
         if !whole {
             return self.judge(start, Some(header)).map(Step::End);
         }
-        (self.end, self.chain, self.last) = (header.end(), header.link(), start);
+        (self.end, self.chain) = (header.end(), header.link());
         let records = self.records(&header)?.expect("the records were there when they were verified");
         Ok(Step::Batch(header, records))
     }

@@ -137,13 +137,19 @@ fn data_set(witnessed: bool) -> DataSet {
         storage.flush().unwrap();
         take_down(&disk, &mut now, &mut old);
     }
-    let before_last = Image::of(&mut storage);
-    let before = disk.contents();
-    for length in [700, 10, 900] {
-        append(&mut storage, term, length);
-    }
-    storage.flush().unwrap();
-    take_down(&disk, &mut now, &mut old);
+    let last_segment = || disk.contents().into_keys().rfind(|name| matches!(name, Name::Segment(_)));
+    // The last batch is not the first of its segment.
+    let (before_last, before) = loop {
+        let (image, segment, contents) = (Image::of(&mut storage), last_segment(), disk.contents());
+        for length in [700, 10, 900] {
+            append(&mut storage, term, length);
+        }
+        storage.flush().unwrap();
+        take_down(&disk, &mut now, &mut old);
+        if last_segment() == segment {
+            break (image, contents);
+        }
+    };
     if witnessed {
         storage.witness().unwrap();
         take_down(&disk, &mut now, &mut old);
