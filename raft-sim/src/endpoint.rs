@@ -187,13 +187,13 @@ impl Post {
 }
 
 /// The body of the one frame that `bytes` are.
-fn body(bytes: &[u8], kind: FrameKind) -> Option<&[u8]> {
+pub(crate) fn body(bytes: &[u8], kind: FrameKind) -> Option<&[u8]> {
     let frame = Frame::decode(bytes, FRAME_BODY_BYTES_MAX).ok()??;
     (frame.kind == kind && frame.bytes() == bytes.len()).then_some(frame.body)
 }
 
 /// A frame around `body`.
-fn framed(kind: FrameKind, body: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(kind: FrameKind, body: &[u8]) -> Vec<u8> {
     let header = frame::header(kind, body).expect("bodies here are far shorter than 4 GiB");
     [&header, body].concat()
 }

@@ -12,7 +12,9 @@
 //! checked at the end.
 
 mod client;
+mod connections;
 mod endpoint;
+mod engine_client;
 mod network;
 mod node;
 mod queue;

@@ -37,6 +37,7 @@ pub struct Options {
     pub processes: ProcessOptions,
     pub operator: OperatorOptions,
     pub load: LoadOptions,
+    pub engines: EngineOptions,
 }
 
 /// The network. Chances are parts of a million for each packet, times are microseconds.
@@ -177,6 +178,26 @@ pub struct LoadOptions {
     pub onlooker: Every,
 }
 
+/// Clients that are engines of `raft-client`. Chances are parts of a million, of each answer or each operation.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs, reason = "each field is named for what it is")]
+pub struct EngineOptions {
+    /// How many there are, and how many sessions each has.
+    pub engines: u64,
+    pub sessions: u64,
+    /// Answers that come late, or a second time, up to three times as long after as sessions live.
+    pub late: u64,
+    /// Sessions that are closed, and others opened in their place.
+    pub replaced: u64,
+    /// Connections that end, whatever is under way on them.
+    pub broken: u64,
+    /// Processes that do not run for up to twice as long as sessions live.
+    pub paused: u64,
+    pub crashed: u64,
+    /// How many of a hundred requests are given up before long.
+    pub hasty_percent: u64,
+}
+
 impl Options {
     /// The world of `seed`.
     #[must_use]
@@ -212,7 +233,9 @@ impl Options {
             load,
             raft,
             mixed: random.chance(300_000),
-        };
+            engines: EngineOptions::default(),
+        }
+        .with_engines(&mut Random::new(seed ^ 0xe46_14e5));
         let options = if options.lease.is_some() { options.without_slow_turns() } else { options };
         if options.processes.restored + options.disks.lost_sync > 0 {
             options.with_forgetful_disks_alone()
@@ -240,6 +263,29 @@ impl Options {
         self.operator.transferred = 0;
         self.operator.members_changed = 0;
         self.raft.election_timeout = Millis(self.raft.election_timeout.0.max(300));
+        self
+    }
+
+    /// Some clients are engines. All sessions that are renewed find room, and one more of each engine, which is being closed.
+    fn with_engines(mut self, random: &mut Random) -> Options {
+        let some = *random.pick(&[0, 0, 0, 1, 1, 2]).unwrap_or(&1);
+        let (engines, sessions) =
+            if self.limits.sessions > 4 { (some, random.between(1, 2)) } else { (some.min(1), 1) };
+        let room = u64::from(self.limits.sessions).saturating_sub(engines * (sessions + 1));
+        self.clients = self.clients.min(usize::try_from(room).unwrap_or(usize::MAX));
+        // Where it pauses all the time, no session lives for long, and the next one soon uses its numbers.
+        let paused_max = *random.pick(&[5_000, 200_000]).unwrap_or(&5_000);
+        let late_max = *random.pick(&[20_000, 60_000, 300_000]).unwrap_or(&20_000);
+        self.engines = EngineOptions {
+            engines,
+            sessions,
+            late: sometimes(random, 60, 1_000, late_max),
+            replaced: sometimes(random, 40, 1_000, 50_000),
+            broken: sometimes(random, 40, 1_000, 50_000),
+            paused: sometimes(random, 50, 1_000, paused_max),
+            crashed: sometimes(random, 20, 100, 5_000),
+            hasty_percent: sometimes(random, 40, 1, 8),
+        };
         self
     }
 
@@ -290,6 +336,8 @@ impl Options {
         options.mixed = false;
         options.clocks.jumped = 0;
         options.processes = ProcessOptions::default();
+        let EngineOptions { engines, sessions, .. } = options.engines;
+        options.engines = EngineOptions { engines, sessions, ..EngineOptions::default() };
         options.operator = OperatorOptions::default();
         options.raft.election_timeout = Millis(options.raft.election_timeout.0.max(200));
         options
@@ -447,6 +495,7 @@ impl fmt::Display for Options {
         writeln!(formatter, "{:?}", self.clocks)?;
         writeln!(formatter, "{:?}", self.processes)?;
         writeln!(formatter, "{:?}", self.operator)?;
-        write!(formatter, "{:?}", self.load)
+        writeln!(formatter, "{:?}", self.load)?;
+        write!(formatter, "{:?}", self.engines)
     }
 }

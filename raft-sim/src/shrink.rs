@@ -10,6 +10,13 @@ type Step = fn(&mut Options) -> &mut u64;
 
 /// What can be switched off, by its name.
 pub const STEPS: &[(&str, Step)] = &[
+    ("engines", |options| &mut options.engines.engines),
+    ("late answers", |options| &mut options.engines.late),
+    ("sessions that are replaced", |options| &mut options.engines.replaced),
+    ("connections that break", |options| &mut options.engines.broken),
+    ("engines that pause", |options| &mut options.engines.paused),
+    ("engines that crash", |options| &mut options.engines.crashed),
+    ("requests that are given up", |options| &mut options.engines.hasty_percent),
     ("storms of opens", |options| &mut options.load.storm),
     ("reads of onlookers", |options| &mut options.load.onlooker),
     ("hostile numbers", |options| &mut options.load.hostile),

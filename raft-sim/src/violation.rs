@@ -75,6 +75,14 @@ pub enum Violation {
     RightSecretRefused { node: NodeId, session: SessionId },
     #[error("secrets: node {node} did for somebody without the session's secret: {outcome}")]
     WrongSecretLetIn { node: NodeId, outcome: String },
+    #[error("engine: it sent command {sequence}, which nobody awaits under that number")]
+    SentUnasked { sequence: Sequence },
+    #[error("engine: request {request} came to an end and was not awaited")]
+    EndedUnasked { request: usize },
+    #[error("engine: request {request} was done, and it was never sent")]
+    DoneUnsent { request: usize },
+    #[error("engine: command {sequence} was said to have run at {told}, and ran at {ran}")]
+    WrongIndex { sequence: Sequence, told: Index, ran: Index },
     #[error("leases: {sessions} sessions that nobody used any more are still there")]
     OutlivedTheirLeases { sessions: usize },
     #[error("leases: a client that renewed its session in time was told that it had ended")]

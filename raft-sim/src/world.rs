@@ -2,6 +2,7 @@
 
 mod clients;
 mod disks;
+mod engines;
 mod faults;
 mod heal;
 mod judged;
@@ -13,6 +14,8 @@ mod strangers;
 mod supervisors;
 mod turns;
 
+use std::collections::BTreeMap;
+
 use raft_core::client::protocol::Consistency;
 use raft_core::configuration::{Configuration, Member};
 use raft_core::transport::ClientId;
@@ -21,6 +24,7 @@ use raft_storage_file::Identity;
 
 use crate::check::histories::Checked;
 use crate::client::Client;
+use crate::connections::address;
 use crate::coverage::Coverage;
 use crate::endpoint::Packet;
 use crate::judge::Judge;
@@ -33,6 +37,8 @@ use crate::thread::NodeClock;
 use crate::trace::Trace;
 use crate::violation::Violation;
 use crate::workload::Workload;
+
+use engines::EngineCaller;
 
 pub(crate) use faults::Fault;
 
@@ -77,6 +83,8 @@ pub(crate) enum Due {
     Turn(usize, u64),
     /// A client acts.
     Client(usize, u64),
+    /// An engine acts.
+    Engine(usize, u64),
     Arrival(Place, Place, Mail),
     Fault(Fault),
     /// The node in that place starts again.
@@ -118,6 +126,9 @@ pub(crate) struct World<W: Workload> {
     arrivals: Vec<Arrival<Mail>>,
     nodes: Vec<Node<W::Machine>>,
     clients: Vec<Caller>,
+    engines: Vec<EngineCaller>,
+    /// Which process, and which life of it, is at the other end of each connection of an engine.
+    sockets: BTreeMap<u64, (usize, u64)>,
     first: Configuration,
     /// The highest id that any node was given.
     ids: u64,
@@ -145,7 +156,7 @@ impl<W: Workload> World<W> {
         let members = (1..=options.nodes).map(|id| {
             let incarnation = Some(Incarnation(u128::from(random.bits())));
             let id = NodeId::new(id).expect("ids begin at 1");
-            Member { incarnation, ..Member::voter(id, "").expect("an empty address is short enough") }
+            Member { incarnation, ..Member::voter(id, &address(id)).expect("addresses are short enough") }
         });
         let members: Vec<Member> = members.collect();
         let first = Configuration::new(CLUSTER, options.limits, members.iter().cloned())
@@ -164,6 +175,8 @@ impl<W: Workload> World<W> {
             arrivals: Vec::new(),
             nodes: Vec::new(),
             clients: Vec::new(),
+            engines: Vec::new(),
+            sockets: BTreeMap::new(),
             first,
             judge,
             trace,
@@ -188,6 +201,9 @@ impl<W: Workload> World<W> {
         }
         for number in 0..world.options.clients {
             world.add_client(number);
+        }
+        for _ in 0..world.options.engines.engines {
+            world.add_engine();
         }
         world.plan_faults();
         world
@@ -222,6 +238,7 @@ impl<W: Workload> World<W> {
         match due {
             Due::Turn(place, number) => self.turn_if(place, number),
             Due::Client(client, number) => self.client_turn(client, number),
+            Due::Engine(engine, number) => self.engine_turn(engine, number),
             Due::Arrival(from, to, mail) => self.arrive(from, to, mail),
             Due::Fault(fault) => self.fault(fault),
             Due::Start(place) => self.start(place),
@@ -261,6 +278,9 @@ impl<W: Workload> World<W> {
 
     fn arrive(&mut self, from: Place, to: Place, mail: Mail) -> Result<(), Violation> {
         match (from, to, mail) {
+            (Place::Client(client), Place::Node(id), Mail::Request(frame, _)) if Self::is_engine(client) => {
+                self.arrive_from_engine(client, id, &frame);
+            }
             (_, Place::Node(id), mail @ (Mail::Message(_) | Mail::Request(..))) => match self.reach(id) {
                 Some(place) => self.deliver(place, from, mail),
                 None => {
@@ -269,6 +289,9 @@ impl<W: Workload> World<W> {
                     }
                 }
             },
+            (Place::Node(id), Place::Client(client), Mail::Response(frame, applied)) if Self::is_engine(client) => {
+                self.arrive_at_engine(client, id, frame, applied)?;
+            }
             (Place::Node(id), Place::Client(client), Mail::Response(frame, applied)) => {
                 self.answer(client, id, &frame, applied)?;
             }

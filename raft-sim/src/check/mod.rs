@@ -19,6 +19,7 @@
 //! | what operators are told is what happened | `orders` |
 //! | nobody uses a session without its secret | `secrets` |
 //! | there is room in the table when it was promised | `rooms` |
+//! | what engines say of requests | `completions` |
 //! | linearizability | `histories` |
 //! | read freshness | `reads` |
 //! | memory bounds | `memory` |
@@ -26,6 +27,7 @@
 
 pub mod committed;
 pub mod completeness;
+pub mod completions;
 pub mod copies;
 pub mod durability;
 pub mod elections;

@@ -105,6 +105,11 @@ impl Judge {
         self.sessions.heard(nonce, sequence, answer)
     }
 
+    /// Where a command ran, if it did.
+    pub(crate) fn ran_at(&self, nonce: Nonce, sequence: Sequence) -> Option<Index> {
+        self.sessions.ran_at(nonce, sequence)
+    }
+
     /// The run is over: what clients saw is checked as a whole.
     pub(crate) fn finish<W: Workload>(&mut self, workload: &W) -> Result<Checked, Violation> {
         let places = self.places()?;

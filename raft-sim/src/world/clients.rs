@@ -171,6 +171,7 @@ impl<W: Workload> World<W> {
         for caller in &mut self.clients {
             caller.client.silent_until = Instant::NEVER;
         }
+        self.dismiss_engines();
     }
 
     /// Some client crashes, and is there again at once.

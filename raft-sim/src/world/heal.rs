@@ -31,7 +31,7 @@ impl<W: Workload> World<W> {
         self.faulty = false;
         self.trace.say(self.now, &format!("the faults end; healed for good: {healed:?}"));
         self.coverage.count("healing", "majority");
-        let clients = (0..self.clients.len()).map(Place::Client);
+        let clients = (0..self.clients.len()).map(Place::Client).chain(self.engine_places());
         let safe: Vec<Place> = healed.iter().map(|id| Place::Node(id.get())).chain(clients).collect();
         self.links.make_safe(safe);
         for place in 0..self.nodes.len() {
@@ -42,6 +42,7 @@ impl<W: Workload> World<W> {
         for number in 0..self.clients.len() {
             self.wake_client(number)?;
         }
+        self.wake_engines()?;
         let network = self.options.network;
         if !network.faulty_after {
             self.links.calm_down();
@@ -52,6 +53,7 @@ impl<W: Workload> World<W> {
         // For a while clients begin new operations, so that there is progress to be made.
         self.run_until(began + patience / 2)?;
         self.open = false;
+        let patience = patience + self.engine_patience();
         self.run_until_well(began + patience)?;
         // A table full of sessions that nobody uses any more has room again when they have expired, and not before; a
         // client that was refused waits so long. A packet of long ago may open one more session for nobody meanwhile.
@@ -84,7 +86,7 @@ impl<W: Workload> World<W> {
     }
 
     fn awaited(&self) -> usize {
-        self.clients.iter().map(|caller| caller.client.awaited()).sum()
+        self.clients.iter().map(|caller| caller.client.awaited()).sum::<usize>() + self.engines_await().count()
     }
 
     /// There must be a leader, operations that came to their ends since `done` had, and none that is awaited.
@@ -92,7 +94,8 @@ impl<W: Workload> World<W> {
         if !self.is_led() {
             return Err(Violation::Stuck { what: "nobody leads".to_owned(), millis });
         }
-        let awaited: Vec<usize> = self.clients.iter().flat_map(|caller| caller.client.awaits()).collect();
+        let awaited = self.clients.iter().flat_map(|caller| caller.client.awaits());
+        let awaited: Vec<usize> = awaited.chain(self.engines_await()).collect();
         if !awaited.is_empty() {
             return Err(Violation::Stuck { what: format!("operations {awaited:?} have no end"), millis });
         }

@@ -9,6 +9,7 @@ use raft_storage_file::Identity;
 
 use super::clients::Sender;
 use super::{CLUSTER, World};
+use crate::connections::address;
 use crate::workload::Workload;
 
 /// The most nodes there ever are.
@@ -82,13 +83,14 @@ impl<W: Workload> World<W> {
         for caller in &mut self.clients {
             caller.client.learn(id);
         }
+        self.engines_learn(id);
         let suffrage = match self.random.below(10) {
             0..=1 => Suffrage::Learner,
             2..=3 => Suffrage::JoiningWitness,
             _ => Suffrage::Joining,
         };
         let incarnation = self.random.chance(500_000).then_some(incarnation);
-        Member { incarnation, ..Member::new(id, suffrage, "").expect("an empty address is short enough") }
+        Member { incarnation, ..Member::new(id, suffrage, &address(id)).expect("addresses are short enough") }
     }
 
     /// A node that was a member once, with the storage it has had all the time: a supervisor starts it again and again, and now it

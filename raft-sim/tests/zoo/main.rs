@@ -20,7 +20,8 @@ use bugs::Bug;
 
 /// How many worlds a bug may hide in.
 const SEEDS: u64 = 6_000;
-const CRATES: [&str; 5] = ["raft-core", "raft-storage-file", "raft-transport-tcp", "raft-node", "raft-sim"];
+const CRATES: [&str; 6] =
+    ["raft-core", "raft-storage-file", "raft-transport-tcp", "raft-node", "raft-client", "raft-sim"];
 
 /// What the copy of the core gets besides: which bug lives.
 const SWITCH: &str = "//! Which bug lives.
