@@ -39,6 +39,8 @@ pub(crate) struct EngineClient {
     pub(crate) completions: Completions,
     /// Until when its process does not run.
     pub(crate) silent_until: Instant,
+    /// How long it does not run after its next turn.
+    pub(crate) pause_next: Millis,
     pub(crate) think_at: Instant,
     attempt_timeout: Millis,
     hasty_percent: u64,
@@ -80,6 +82,7 @@ impl EngineClient {
             questions: 0,
             completions: Completions::default(),
             silent_until: Instant(0),
+            pause_next: Millis(0),
             think_at: Instant(0),
             attempt_timeout: world.attempt_timeout(),
             hasty_percent: world.engines.hasty_percent,

@@ -131,7 +131,8 @@ impl<W: Workload> World<W> {
         if self.random.chance(engines.paused) {
             let pause = self.random.between(1, 2 * ttl);
             self.coverage.count("engine", if pause > ttl { "pauses beyond its leases" } else { "pauses" });
-            self.engine(number).client.silent_until = now.after(Millis(pause));
+            // When what it sends now has left: answers arrive meanwhile.
+            self.engine(number).client.pause_next = Millis(pause);
         }
         if self.random.chance(engines.crashed) {
             self.crash_engine(number)?;
@@ -179,6 +180,11 @@ impl<W: Workload> World<W> {
             client.act(now);
             let think = if open { client.think_at } else { Instant::NEVER };
             next = client.deadline(now).min(think);
+            let pause = core::mem::take(&mut client.pause_next);
+            if pause > Millis(0) {
+                client.silent_until = now.after(pause);
+                next = client.silent_until;
+            }
         }
         for sent in client.take_sent() {
             self.engine_sent(number, sent)?;
