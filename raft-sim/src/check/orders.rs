@@ -172,7 +172,11 @@ impl Orders {
     ) -> Result<(), Violation> {
         let under_way = |side: &Standing| side.joint || side.configuration > side.commit;
         let is_true = match error {
-            ChangeError::UnderWay => under_way(&scene.before) || under_way(&scene.after),
+            // One that began and was committed in this turn was under way in between: of a voter alone it takes no longer.
+            ChangeError::UnderWay => {
+                let changed = scene.before.configuration != scene.after.configuration;
+                changed || under_way(&scene.before) || under_way(&scene.after)
+            }
             // The other reasons follow from a configuration, some member that has caught up, and the order alone.
             error => known.iter().any(|known| is_reason(known, asked, error)),
         };
@@ -323,6 +327,10 @@ mod tests {
         assert!(change(&remove, ChangeError::NotMember { id: node(7) }));
         assert!(!change(&[MemberChange::Remove(node(2))], ChangeError::NotMember { id: node(2) }));
         assert!(!change(&remove, ChangeError::UnderWay), "nothing is");
+        let changed = Standing { configuration: Index(8), commit: Index(9), ..Standing::default() };
+        let in_between =
+            Orders::not_changed(&Scene { after: changed, ..scene }, &[&known], &remove, ChangeError::UnderWay);
+        assert!(in_between.is_ok(), "one began and ended in this turn");
         let add = [MemberChange::Add(Member::new(node(7), Suffrage::Learner, "").unwrap())];
         assert!(!change(&add, ChangeError::AlreadyMember { id: node(7) }));
         assert!(!change(&add, ChangeError::Unreachable { voters: 3, reachable: 2 }));
