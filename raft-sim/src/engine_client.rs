@@ -27,6 +27,13 @@ pub(crate) struct Ended {
     pub(crate) applied: Index,
 }
 
+/// What an engine did, in order.
+#[derive(Debug)]
+pub(crate) enum Happened {
+    Sent(Sent),
+    Ended(Ended),
+}
+
 /// A client.
 #[derive(Debug)]
 pub(crate) struct EngineClient {
@@ -34,7 +41,7 @@ pub(crate) struct EngineClient {
     random: Random,
     sessions: Vec<SessionKey>,
     requests: BTreeMap<Ticket, RequestNumber>,
-    ended: Vec<Ended>,
+    happened: Vec<Happened>,
     questions: usize,
     pub(crate) completions: Completions,
     /// Until when its process does not run.
@@ -78,7 +85,7 @@ impl EngineClient {
             random,
             sessions,
             requests: BTreeMap::new(),
-            ended: Vec::new(),
+            happened: Vec::new(),
             questions: 0,
             completions: Completions::default(),
             silent_until: Instant(0),
@@ -158,33 +165,32 @@ impl EngineClient {
         }
         self.take_in(now);
         self.engine.run(now);
-        self.note_ended(Index::ZERO);
+        self.note(Index::ZERO);
     }
 
     fn take_in(&mut self, now: Instant) {
         loop {
-            self.note_ended(Index::ZERO);
+            self.note(Index::ZERO);
             self.connections().allow_response();
             self.engine.take_in(now);
             let Some(applied) = self.connections().taken_at() else { return };
-            self.note_ended(applied);
+            self.note(applied);
         }
     }
 
-    fn note_ended(&mut self, applied: Index) {
+    /// Takes note of what the engine did in one call: what came to its end may be acknowledged by what was sent in the same one.
+    fn note(&mut self, applied: Index) {
         while let Some((ticket, completion)) = self.engine.next_completion() {
-            self.ended.push(Ended { request: self.requests.remove(&ticket), completion, applied });
+            let request = self.requests.remove(&ticket);
+            self.happened.push(Happened::Ended(Ended { request, completion, applied }));
         }
+        let sent = self.connections().take_sent();
+        self.happened.extend(sent.into_iter().map(Happened::Sent));
     }
 
-    /// The requests that came to their ends.
-    pub(crate) fn take_ended(&mut self) -> Vec<Ended> {
-        core::mem::take(&mut self.ended)
-    }
-
-    /// What it has sent.
-    pub(crate) fn take_sent(&mut self) -> Vec<Sent> {
-        self.connections().take_sent()
+    /// What it did.
+    pub(crate) fn take_happened(&mut self) -> Vec<Happened> {
+        core::mem::take(&mut self.happened)
     }
 
     /// When it has something to do without any news.

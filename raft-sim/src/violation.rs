@@ -77,6 +77,10 @@ pub enum Violation {
     WrongSecretLetIn { node: NodeId, outcome: String },
     #[error("engine: it sent command {sequence}, which nobody awaits under that number")]
     SentUnasked { sequence: Sequence },
+    #[error("engine: it acknowledged command {sequence}, whose end it had not said")]
+    AcknowledgedUnheard { sequence: Sequence },
+    #[error("engine: request {request} was given up for {reason}, and that is not so")]
+    GaveUp { request: usize, reason: String },
     #[error("engine: request {request} came to an end and was not awaited")]
     EndedUnasked { request: usize },
     #[error("engine: request {request} was done, and it was never sent")]

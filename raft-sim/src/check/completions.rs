@@ -1,5 +1,6 @@
 //! A client's engine brings each request that was submitted to one end, and nothing else to any; it sends only what is
-//! awaited, each command under a number of its own; and what it calls done was sent.
+//! awaited, each command under a number of its own; it acknowledges only what it has said the end of; and what it calls
+//! done was sent.
 //!
 //! That a command that is done ran with this answer, and one that is not executed never does, is checked by `sessions`,
 //! which knows commands by their numbers. Those are found out here, from what the engine sends: the commands that an
@@ -97,6 +98,17 @@ impl Completions {
         Ok(known.is_none().then_some(number))
     }
 
+    /// The engine acknowledges everything below a number.
+    ///
+    /// # Errors
+    /// It has sent a command below it, and not said its end.
+    pub fn acknowledged(&self, nonce: Nonce, acknowledge: Sequence) -> Result<(), Violation> {
+        let keys = self.awaited.values().filter_map(|awaited| awaited.key);
+        let unheard =
+            keys.filter(|(of, sequence)| *of == nonce && *sequence < acknowledge).map(|(_, sequence)| sequence);
+        unheard.min().map_or(Ok(()), |sequence| Err(Violation::AcknowledgedUnheard { sequence }))
+    }
+
     /// The engine sends a command without a session.
     ///
     /// # Errors
@@ -151,6 +163,18 @@ mod tests {
         assert_eq!(completions.plain_sent(b"p"), Ok(()));
         assert_eq!((completions.ended(8, true), completions.ended(9, true)), (Ok(None), Ok(None)));
         assert_eq!(completions.awaited(), 0);
+    }
+
+    #[test]
+    fn what_is_acknowledged_and_awaited_is_found() {
+        let mut completions = completions();
+        completions.command_sent(NONCE, Sequence(1), b"a").unwrap();
+        assert_eq!(completions.acknowledged(NONCE, Sequence(1)), Ok(()));
+        assert_eq!(completions.acknowledged(Nonce(6), Sequence(2)), Ok(()));
+        let unheard = Violation::AcknowledgedUnheard { sequence: Sequence(1) };
+        assert_eq!(completions.acknowledged(NONCE, Sequence(2)), Err(unheard));
+        completions.ended(7, true).unwrap();
+        assert_eq!(completions.acknowledged(NONCE, Sequence(2)), Ok(()));
     }
 
     #[test]

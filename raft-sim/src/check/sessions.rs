@@ -146,6 +146,11 @@ impl Sessions {
         self.secrets.iter().rev().find(|(_, secret)| **secret == nonce.0).map(|(session, _)| *session)
     }
 
+    /// The sessions that were opened with this secret.
+    pub fn opened_with(&self, nonce: Nonce) -> impl Iterator<Item = SessionId> {
+        self.secrets.iter().filter(move |(_, secret)| **secret == nonce.0).map(|(session, _)| *session)
+    }
+
     /// By whose nonce a session was opened, if it ever was.
     #[must_use]
     pub fn opener(&self, session: SessionId) -> Option<Nonce> {

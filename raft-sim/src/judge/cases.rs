@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use raft_client::Reason;
+use raft_core::client::session::SessionEnd;
 use raft_core::machine::Position;
 use raft_core::session::operation::Operation as LogOperation;
 use raft_core::types::{Index, Nonce, Sequence};
 use raft_core::wire::Bytes;
 
 use super::Judge;
+use crate::check::completions::RequestNumber;
 use crate::check::copies::Content;
 use crate::check::histories::{self, Checked, Record};
 use crate::client::{End, OperationNumber};
@@ -108,6 +111,23 @@ impl Judge {
     /// Where a command ran, if it did.
     pub(crate) fn ran_at(&self, nonce: Nonce, sequence: Sequence) -> Option<Index> {
         self.sessions.ran_at(nonce, sequence)
+    }
+
+    /// An engine says why a command has no answer, which it sent with that secret, if it did. Its commands are numbered as the
+    /// session wants them, and a session is said to have expired only if it is there no more.
+    pub(crate) fn gave_up(
+        &mut self,
+        request: RequestNumber,
+        nonce: Option<Nonce>,
+        reason: Reason,
+    ) -> Result<(), Violation> {
+        let lives = |nonce| self.sessions.opened_with(nonce).all(|session| self.table.acknowledged(session).is_some());
+        let is_true = match reason {
+            Reason::Session(_) => false,
+            Reason::SessionOver(SessionEnd::Expired) => !nonce.is_some_and(lives),
+            _ => true,
+        };
+        if is_true { Ok(()) } else { Err(Violation::GaveUp { request, reason: format!("{reason:?}") }) }
     }
 
     /// The run is over: what clients saw is checked as a whole.

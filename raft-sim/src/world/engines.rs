@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use raft_client::{Answer, CommandError, Completion};
+use raft_client::{Answer, CommandError, Completion, Reason};
 use raft_core::client::protocol::{Consistency, RequestBody};
 use raft_core::session::operation::Operation as LogOperation;
 use raft_core::types::{Index, Instant, Millis, NodeId};
@@ -13,7 +13,7 @@ use crate::check::completions::RequestNumber;
 use crate::client::{End, Errand};
 use crate::connections::{Sent, connection_frame, connection_in};
 use crate::endpoint::{request_in, response_in};
-use crate::engine_client::{Ended, EngineClient, is_operation};
+use crate::engine_client::{Ended, EngineClient, Happened, is_operation};
 use crate::network::Place;
 use crate::violation::Violation;
 use crate::workload::{Kind, Workload};
@@ -186,11 +186,11 @@ impl<W: Workload> World<W> {
                 next = client.silent_until;
             }
         }
-        for sent in client.take_sent() {
-            self.engine_sent(number, sent)?;
-        }
-        for ended in self.engine(number).client.take_ended() {
-            self.engine_completed(number, ended)?;
+        for happened in client.take_happened() {
+            match happened {
+                Happened::Sent(sent) => self.engine_sent(number, sent)?,
+                Happened::Ended(ended) => self.engine_completed(number, ended)?,
+            }
         }
         if next < Instant::NEVER {
             let at = next.0.saturating_mul(MILLI).max(self.now + 1);
@@ -228,12 +228,16 @@ impl<W: Workload> World<W> {
         match body {
             RequestBody::Operate {
                 secret: Some(nonce),
-                operation: LogOperation::Command { sequence, command, .. },
+                operation: LogOperation::Command { sequence, acknowledge, command, .. },
             } => {
+                completions.acknowledged(*nonce, *acknowledge)?;
                 if let Some(operation) = completions.command_sent(*nonce, *sequence, command.0)? {
                     self.judge.numbered(operation, *nonce, *sequence);
                 }
                 Ok(())
+            }
+            RequestBody::Operate { secret: Some(nonce), operation: LogOperation::KeepAlive { acknowledge, .. } } => {
+                completions.acknowledged(*nonce, *acknowledge)
             }
             RequestBody::Operate { operation: LogOperation::Plain { command }, .. } => {
                 completions.plain_sent(command.0)
@@ -249,11 +253,15 @@ impl<W: Workload> World<W> {
         self.trace.note(self.now, &[18, number as u64, request as u64], |line| {
             write!(line, "engine {number}, request {request}: {completion:?}")
         });
+        let reason = reason_of(&completion);
         let (what, end, index) = end_of(completion, applied);
         self.coverage.count("engine", what);
         let done = matches!(end, End::Done { .. });
         let key = self.engine(number).client.completions.ended(request, done)?;
         self.coverage.checked("a completion of an engine agrees with the log", 1);
+        if let Some(reason) = reason {
+            self.judge.gave_up(request, key.map(|(nonce, _)| nonce), reason)?;
+        }
         if let (Some((nonce, sequence)), Some(told)) = (key, index)
             && let Some(ran) = self.judge.ran_at(nonce, sequence)
             && ran != told
@@ -352,6 +360,14 @@ impl<W: Workload> World<W> {
         for caller in &mut self.engines {
             caller.client.silent_until = Instant::NEVER;
         }
+    }
+}
+
+/// Why a command has no answer.
+fn reason_of(completion: &Completion) -> Option<Reason> {
+    match completion {
+        Completion::Command(Err(CommandError::NotExecuted(reason) | CommandError::Unknown(reason))) => Some(*reason),
+        _ => None,
     }
 }
 
