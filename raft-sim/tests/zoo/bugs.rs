@@ -1,5 +1,6 @@
 //! The bugs: one rule each, and what the code would be without it.
 
+mod client;
 mod consensus;
 mod healing;
 mod members;
@@ -28,6 +29,7 @@ pub(crate) fn all() -> impl Iterator<Item = (usize, &'static Bug)> {
         .chain(members::BUGS)
         .chain(node::BUGS)
         .chain(healing::BUGS)
+        .chain(client::BUGS)
         .enumerate()
 }
 
