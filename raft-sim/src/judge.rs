@@ -8,8 +8,10 @@ use raft_core::entry::{EntryHeader, EntryKind};
 use raft_core::message::{Body, Message};
 use raft_core::raft::Raft;
 use raft_core::raft::config::Config;
+use raft_core::session::memory::HeapMemory;
 use raft_core::session::operation::{Operation as LogOperation, Refusal};
 use raft_core::session::owned::OwnedOutcome;
+use raft_core::session::table::SessionTable;
 use raft_core::storage::Storage;
 use raft_core::types::{EntryId, Incarnation, Index, NodeId, Nonce, SessionId, Term};
 
@@ -76,6 +78,8 @@ pub(crate) struct Judge {
     /// The last index of any entry that was appended.
     last_appended: Index,
     rules: Rules,
+    /// For each machine, in which life and after which entry its table of sessions was compared last.
+    compared: BTreeMap<usize, (u64, Index)>,
     /// Configurations that leaders have appended in the turn that is judged.
     changed: Vec<EntryId>,
     payloads: BTreeMap<EntryId, Payload>,
@@ -148,6 +152,7 @@ impl Judge {
             asked: BTreeMap::new(),
             last_appended: Index::ZERO,
             rules: Rules::default(),
+            compared: BTreeMap::new(),
             changed: Vec::new(),
             payloads: BTreeMap::new(),
             terms: BTreeMap::new(),
@@ -389,10 +394,10 @@ impl Judge {
         life: Life,
         raft: &Raft<S, NODES>,
         config: &Config,
-        (digest, bytes): (u32, usize),
+        sessions: &SessionTable<HeapMemory>,
     ) -> Result<(), Violation> {
         self.judge_configuration(life, raft)?;
-        self.memory.sessions((life.place, life.number), life.node, bytes)?;
+        self.memory.sessions((life.place, life.number), life.node, sessions.bytes())?;
         if raft.role() == RoleName::Leader {
             let own = self.terms.get(&life.place).into_iter().flat_map(|terms| terms.range(raft.commit().next()..));
             let uncommitted = own.filter(|(_, term)| **term == raft.term()).count() as u64;
@@ -405,8 +410,13 @@ impl Judge {
         if self.stripped.contains(&life.place) || raft.awaits_restore() {
             return Ok(());
         }
+        // Nothing but entries and snapshots changes a table: one that was compared after them is not summed up again.
+        let compared = (life.number, raft.last_applied());
+        if self.compared.insert(life.place, compared) == Some(compared) {
+            return Ok(());
+        }
         self.check("a table of sessions is what the log makes it");
-        self.table.compare(life.node, raft.last_applied(), digest)
+        self.table.compare(life.node, raft.last_applied(), sessions.digest())
     }
 
     /// A node works by its latest configuration, and the configurations that it appended as the leader were in order.

@@ -1,58 +1,46 @@
 //! What is to happen, in the order of time.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// A queue of things that are due at some time. Those due at the same time come in the order in which they were put.
+///
+/// The heap moves keys about, not the things.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    heap: BinaryHeap<Reverse<Due<T>>>,
+    /// When, the how-manieth, and its place among the things.
+    heap: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    things: Vec<Option<T>>,
+    /// Places that are free.
+    free: Vec<usize>,
     put: u64,
-}
-
-#[derive(Debug)]
-struct Due<T> {
-    at: u64,
-    number: u64,
-    what: T,
-}
-
-impl<T> PartialEq for Due<T> {
-    fn eq(&self, other: &Due<T>) -> bool {
-        self.number == other.number
-    }
-}
-
-impl<T> Eq for Due<T> {}
-
-impl<T> PartialOrd for Due<T> {
-    fn partial_cmp(&self, other: &Due<T>) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Due<T> {
-    fn cmp(&self, other: &Due<T>) -> Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
 }
 
 impl<T> Queue<T> {
     pub(crate) fn new() -> Queue<T> {
-        Queue { heap: BinaryHeap::new(), put: 0 }
+        Queue { heap: BinaryHeap::new(), things: Vec::new(), free: Vec::new(), put: 0 }
     }
 
     pub(crate) fn put(&mut self, at: u64, what: T) {
         self.put += 1;
-        self.heap.push(Reverse(Due { at, number: self.put, what }));
+        let place = self.free.pop().unwrap_or(self.things.len());
+        match self.things.get_mut(place) {
+            Some(free) => *free = Some(what),
+            None => self.things.push(Some(what)),
+        }
+        self.heap.push(Reverse((at, self.put, place)));
     }
 
     /// Takes what is due first, if that is before `end`.
     pub(crate) fn take_before(&mut self, end: u64) -> Option<(u64, T)> {
-        if self.heap.peek().is_none_or(|Reverse(due)| due.at >= end) {
+        let &Reverse((at, _, place)) = self.heap.peek()?;
+        if at >= end {
             return None;
         }
-        self.heap.pop().map(|Reverse(due)| (due.at, due.what))
+        self.heap.pop();
+        self.free.push(place);
+        let what = self.things.get_mut(place).and_then(Option::take);
+        Some((at, what.expect("each key has its thing")))
     }
 }
 

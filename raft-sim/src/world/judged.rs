@@ -102,8 +102,7 @@ impl<W: Workload> World<W> {
             }
         }
         let sessions = process.replica().sessions();
-        let table = (sessions.digest(), sessions.bytes());
-        self.judge.turned(life, raft, &node.raft, table)?;
+        self.judge.turned(life, raft, &node.raft, sessions)?;
         let expelled = expelled && self.judge.is_expelled(life);
         let node = self.nodes_mut(place);
         node.note_expulsion(expelled);
