@@ -289,8 +289,10 @@ impl<W: Workload> World<W> {
         let Some((connection, frame)) = frame.split_first_chunk() else { return };
         let connection = u64::from_le_bytes(*connection);
         let Some((place, lives)) = self.sockets.get(&connection).copied() else { return };
+        // Where two machines have one address, what is sent there comes to one of them, and that may be another than before.
+        let still_there = self.reach(id) == Some(place);
         let node = self.nodes_mut(place);
-        if node.process().is_some() && node.lives == lives {
+        if still_there && node.process().is_some() && node.lives == lives {
             return self.deliver(place, answers, Mail::Request(frame.to_vec(), true));
         }
         // The process at the other end is gone.
