@@ -19,7 +19,13 @@ use raft_storage_file::simulated::{Disk, Fate};
 use raft_storage_file::{FileStorage, Identity, Name, Options, SuspectTail};
 
 fn options() -> Options {
-    let sizes = Options { segment_bytes: 2048, segment_bytes_first: 1024, cache_bytes: 200, reserve_bytes: 0, ..Options::default() };
+    let sizes = Options {
+        segment_bytes: 2048,
+        segment_bytes_first: 1024,
+        cache_bytes: 200,
+        reserve_bytes: 0,
+        ..Options::default()
+    };
     Options { suspect_tail: SuspectTail::Cut, ..sizes }
 }
 
