@@ -11,7 +11,7 @@ const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 /// The most lines of code in consensus: all of the core but sessions, clients and the replica, without
 /// tests, comments and blank lines.
-const CONSENSUS_LINES_MAX: usize = 5_200;
+const CONSENSUS_LINES_MAX: usize = 5_250;
 
 /// What would make the core depend on more than its arguments.
 const BANNED_IN_CORE: [&str; 7] = ["std::time", "std::thread", "std::net", "std::fs", "rand::", "HashMap", "println!"];

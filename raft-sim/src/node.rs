@@ -163,6 +163,8 @@ pub(crate) struct Node<M> {
     pub(crate) standings: (Standing, Standing),
     /// To whom it began to hand over in that turn.
     pub(crate) handed_to: Vec<NodeId>,
+    /// Whether it appended a configuration in the last turn.
+    pub(crate) changed: bool,
     /// Whether it was asked to stop in this life.
     pub(crate) stopping: bool,
     /// What configuration it is told to join with, if it is not of the first members.
@@ -211,6 +213,7 @@ impl<M: StateMachine> Node<M> {
             raft: Config::default(),
             standings: Default::default(),
             handed_to: Vec::new(),
+            changed: false,
             stopping: false,
             id,
             identity,
@@ -331,6 +334,7 @@ impl<M: StateMachine> Node<M> {
             before: self.standings.0,
             after: self.standings.1,
             handed_to: &self.handed_to,
+            changed: self.changed,
             disk_failed: self.may_stop,
             stopping: self.stopping,
             config: &self.raft,

@@ -73,6 +73,14 @@ pub enum ChangeError {
     /// Too few voters could lead.
     #[error("as many voters would be witnesses as not, or more; add voters that can lead first")]
     TooManyWitnesses,
+    /// It waits to become a witness, and there would be too many.
+    #[error(
+        "node {id} could never become a witness: as many voters would be witnesses as not; add voters that can lead first"
+    )]
+    NeverPromoted {
+        /// The node.
+        id: NodeId,
+    },
     /// A witness has no state to go on with as something else.
     #[error("node {id} is a witness and stays one; remove it and add a new node")]
     Witness {
@@ -142,7 +150,31 @@ impl Configuration {
             ConfigurationError::TooManyWitnesses => ChangeError::TooManyWitnesses,
             other => unreachable!("members are added once and leave only as voters: {other}"),
         })?;
-        Ok(next)
+        let added = |change: &MemberChange| match change {
+            MemberChange::Add(member)
+                if next.member(member.id).is_some_and(|member| member.suffrage == Suffrage::JoiningWitness) =>
+            {
+                Some(member.id)
+            }
+            _ => None,
+        };
+        match changes.iter().rev().find_map(added) {
+            Some(id) if next.with_all_promoted().check().is_err() => Err(ChangeError::NeverPromoted { id }),
+            _ => Ok(next),
+        }
+    }
+
+    /// As it would be if all that wait to be promoted were.
+    fn with_all_promoted(&self) -> Configuration {
+        let mut promoted = self.clone();
+        for member in &mut promoted.members {
+            member.suffrage = match member.suffrage {
+                Suffrage::Joining => Suffrage::Voter,
+                Suffrage::JoiningWitness => Suffrage::Witness,
+                other => other,
+            };
+        }
+        promoted
     }
 
     fn make(
@@ -251,6 +283,19 @@ mod tests {
 
     fn change(from: &Configuration, changes: &[MemberChange]) -> Result<Configuration, ChangeError> {
         from.change(Index(9), changes, |node| node.get() < 10)
+    }
+
+    #[test]
+    fn who_could_never_become_a_witness_is_refused_when_it_is_added() {
+        let (one, three) = (voters(ClusterId(1), 1).unwrap(), voters(ClusterId(1), 3).unwrap());
+        let refused = Err(ChangeError::NeverPromoted { id: id(2) });
+        assert_eq!(change(&one, &[add(2, Suffrage::Witness)]), refused, "one of two voters would be a witness");
+        let with_a_voter = [add(2, Suffrage::JoiningWitness), add(3, Suffrage::Joining)];
+        assert!(change(&one, &with_a_voter).is_ok(), "a voter that joins too leads if need be");
+        let first = change(&three, &[add(4, Suffrage::Witness)]).unwrap();
+        let second = change(&first, &[add(5, Suffrage::Witness)]).unwrap();
+        let third = change(&second, &[add(6, Suffrage::Witness)]);
+        assert_eq!(third, Err(ChangeError::NeverPromoted { id: id(6) }), "those that wait count too");
     }
 
     #[test]

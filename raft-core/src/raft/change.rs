@@ -92,13 +92,17 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         Ok(entry)
     }
 
-    /// Whether a learner may vote: its last round was short (dissertation, section 4.2.1).
+    /// Whether a learner may vote: its last round was short (dissertation, section 4.2.1), and that is so now: it was heard
+    /// within an election timeout, and lacks no more than may be under way to it.
     fn has_caught_up(&self, id: NodeId) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
+        let (now, timeout, last) = (self.now, self.config.election_timeout, self.storage.last().index);
         let follower = self.membership.position(id).and_then(|position| leader.followers.get(position));
         follower.is_some_and(|follower| {
-            let done = follower.catch_up.is_done(follower.matched, self.now, self.config.election_timeout);
-            done && follower.is_replicating() && follower.counts && !follower.forgot
+            let done = follower.catch_up.is_done(follower.matched, now, timeout);
+            let is_near = last.since(follower.matched) <= self.config.inflight_entries_max;
+            let is_heard = now.since(follower.heard_at) < timeout;
+            done && is_near && is_heard && follower.is_replicating() && follower.counts && !follower.forgot
         })
     }
 
@@ -150,10 +154,20 @@ impl<S: Storage, const NODES: usize> Raft<S, NODES> {
         let wanted = |peer: &&Peer| joins(peer) && self.has_caught_up(peer.id);
         let ready = self.membership.peers().iter().filter(wanted);
         let changes: heapless::Vec<MemberChange, NODES> = ready.map(|peer| MemberChange::Promote(peer.id)).collect();
-        if !changes.is_empty() {
-            // While it is refused, for whatever reason, they stay learners, and are tried again.
-            drop(self.change_members(self.now, &changes, false).map(|(_, ready)| ready.later()));
+        if changes.is_empty() || self.promote(&changes) {
+            return;
         }
+        // What keeps one from becoming a voter keeps no other.
+        for change in &changes {
+            if self.promote(core::slice::from_ref(change)) {
+                return;
+            }
+        }
+    }
+
+    /// While it is refused, for whatever reason, they stay learners, and are tried again.
+    fn promote(&mut self, changes: &[MemberChange]) -> bool {
+        self.change_members(self.now, changes, false).map(|(_, ready)| ready.later()).is_ok()
     }
 }
 

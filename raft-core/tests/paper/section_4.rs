@@ -2,14 +2,15 @@
 
 use raft_core::client::protocol::RoleName;
 use raft_core::configuration::change::{ChangeError, MemberChange};
-use raft_core::configuration::{Configuration, Member, Suffrage};
+use raft_core::configuration::{Configuration, Member, Suffrage, voters};
 use raft_core::message::{Body, ProposeError, Rejection};
+use raft_core::raft::config::Config;
 use raft_core::raft::{ChangeMembersError, StepError};
 use raft_core::session::limits::SessionLimits;
 use raft_core::storage::Storage;
 use raft_core::types::{ClusterId, EntryId, Index};
 
-use crate::harness::{Cluster, Lone, Said, TIMEOUT, add, at, commit_all, id};
+use crate::harness::{Cluster, Lone, Said, TIMEOUT, add, at, commit_all, config, id};
 
 /// A cluster of three with a fourth node that has caught up as a learner, and its leader.
 fn with_learner() -> (Cluster, u64) {
@@ -183,6 +184,50 @@ fn section_4_2_1_who_does_not_catch_up_stays_a_learner_for_as_long_as_it_takes()
     catch_up(&mut node, last);
     heartbeat(&mut node);
     assert!(node.raft.status().joint, "that round was short");
+}
+
+/// 4.2.1: what a learner did once is no reason to let it vote now: it must answer now, and be near the end of the log.
+#[test]
+fn section_4_2_1_who_is_silent_or_far_behind_by_now_stays_a_learner() {
+    for (silent, behind, suffrage) in [
+        (false, 0, Suffrage::Voter),
+        (false, 7, Suffrage::Voter),
+        (true, 0, Suffrage::Joining),
+        (false, 8, Suffrage::Joining),
+    ] {
+        let config = Config { inflight_entries_max: 7, ..config(1) };
+        let mut node = Lone::set(config, &voters(ClusterId(1), 3).unwrap());
+        node.lead();
+        node.save();
+        commit_all(&mut node);
+        let add = node.raft.change_members(node.now, &[add(4, Suffrage::Learner)], false).unwrap();
+        add.1.later();
+        node.save();
+        let answer = |node: &mut Lone, from, matched| {
+            let (round, matched) = (node.raft.round(), Index(matched));
+            let reply = Body::AppendReply { round, matched, rejected: None, counts: true };
+            node.step(from, node.raft.term().0, reply).unwrap();
+        };
+        let caught_up = node.raft.storage().last().index.0;
+        node.said(4);
+        (2..=4).for_each(|from| answer(&mut node, from, caught_up));
+        for _ in 0..behind {
+            node.propose().unwrap();
+        }
+        node.save();
+        let (last, end) = (node.raft.storage().last().index.0, node.now.0 + if silent { TIMEOUT } else { 0 });
+        loop {
+            (2..=3).for_each(|from| answer(&mut node, from, last));
+            if node.now.0 >= end {
+                break;
+            }
+            node.time_out();
+        }
+        assert_eq!((node.role(), node.raft.commit()), (RoleName::Leader, Index(last)));
+        node.raft.change_members(node.now, &[MemberChange::Promote(id(4))], false).unwrap().1.later();
+        let member = node.raft.configuration().unwrap().member(id(4)).unwrap().suffrage;
+        assert_eq!(member, suffrage, "silent: {silent}, behind: {behind}");
+    }
 }
 
 /// 4.2.1: "the leader must discover that the new server's log is empty", and not entry by entry: "have followers return

@@ -172,9 +172,9 @@ impl Orders {
     ) -> Result<(), Violation> {
         let under_way = |side: &Standing| side.joint || side.configuration > side.commit;
         let is_true = match error {
-            // One that began and was committed in this turn was under way in between: of a voter alone it takes no longer.
+            // One that began and ended in this turn was under way in between.
             ChangeError::UnderWay => {
-                let changed = scene.before.configuration != scene.after.configuration;
+                let changed = scene.changed || scene.before.configuration != scene.after.configuration;
                 changed || under_way(&scene.before) || under_way(&scene.after)
             }
             // The other reasons follow from a configuration, some member that has caught up, and the order alone.
@@ -193,7 +193,7 @@ fn is_reason(known: &Configuration, asked: &[MemberChange], error: ChangeError) 
     match error {
         ChangeError::NotMember { id } => names(id) && (member(id).is_none() || (removes(id) && names_twice(asked, id))),
         ChangeError::AlreadyMember { id } => adds(id) && (member(id).is_some() || names_twice(asked, id)),
-        ChangeError::LastVoter | ChangeError::TooManyWitnesses => {
+        ChangeError::LastVoter | ChangeError::TooManyWitnesses | ChangeError::NeverPromoted { .. } => {
             asked.iter().any(|change| !matches!(change, MemberChange::Prioritize { .. } | MemberChange::Move { .. }))
         }
         ChangeError::Witness { id } => {
@@ -257,7 +257,16 @@ mod tests {
 
     fn scene(config: &Config, after: Standing) -> Scene<'_> {
         let before = Standing { role: RoleName::Leader, term: Term(2), applied: Index(9), ..Standing::default() };
-        Scene { node: node(1), before, after, handed_to: &[], disk_failed: false, stopping: false, config }
+        Scene {
+            node: node(1),
+            before,
+            after,
+            handed_to: &[],
+            changed: false,
+            disk_failed: false,
+            stopping: false,
+            config,
+        }
     }
 
     #[test]
@@ -329,8 +338,11 @@ mod tests {
         assert!(!change(&remove, ChangeError::UnderWay), "nothing is");
         let changed = Standing { configuration: Index(8), commit: Index(9), ..Standing::default() };
         let in_between =
-            Orders::not_changed(&Scene { after: changed, ..scene }, &[&known], &remove, ChangeError::UnderWay);
+            Orders::not_changed(&Scene { after: changed, ..scene.clone() }, &[&known], &remove, ChangeError::UnderWay);
         assert!(in_between.is_ok(), "one began and ended in this turn");
+        let dropped =
+            Orders::not_changed(&Scene { changed: true, ..scene.clone() }, &[&known], &remove, ChangeError::UnderWay);
+        assert!(dropped.is_ok(), "one began and was dropped in this turn");
         let add = [MemberChange::Add(Member::new(node(7), Suffrage::Learner, "").unwrap())];
         assert!(!change(&add, ChangeError::AlreadyMember { id: node(7) }));
         assert!(!change(&add, ChangeError::Unreachable { voters: 3, reachable: 2 }));

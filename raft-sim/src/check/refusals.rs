@@ -46,6 +46,8 @@ pub struct Scene<'a> {
     pub after: Standing,
     /// The members to whom it began to hand over in the turn.
     pub handed_to: &'a [NodeId],
+    /// Whether it appended a configuration in the turn.
+    pub changed: bool,
     /// Whether its disk was full, or a call to it was made to fail, in this life.
     pub disk_failed: bool,
     /// Whether it was asked to stop in this life.
@@ -176,6 +178,7 @@ mod tests {
             before,
             after,
             handed_to: &[],
+            changed: false,
             disk_failed: false,
             stopping: false,
             config: &config,

@@ -247,6 +247,8 @@ impl Judge {
         if let What::Operation { content, session, secret, .. } = asked.what {
             self.check("what is said not to be executed is not");
             match reason {
+                // What it takes for committed may have decayed.
+                NotExecuted::Overtaken if life.tampered => {}
                 NotExecuted::Overtaken => {
                     let committed = &self.committed;
                     self.copies.overtaken(life.node, content, |entry| committed.holds(entry) == Some(false))?;

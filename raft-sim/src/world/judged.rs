@@ -109,6 +109,7 @@ impl<W: Workload> World<W> {
         node.standings = (before, after);
         let begun = |event: &Event| if let Event::TransferBegan { to, .. } = event { Some(*to) } else { None };
         node.handed_to = hearing.events.iter().filter_map(begun).collect();
+        node.changed = hearing.events.iter().any(|event| matches!(event, Event::ConfigurationAppended { .. }));
         Ok(())
     }
 
