@@ -68,7 +68,11 @@ pub(crate) const BUGS: &[Bug] = &[
     ),
     bug(
         "those that wait to become voters wait for ever",
-        &[(CHANGE, "        if !changes.is_empty() {", "        if !BUG && !changes.is_empty() {")],
+        &[(
+            CHANGE,
+            "        if changes.is_empty() || self.promote(&changes) {",
+            "        if BUG || changes.is_empty() || self.promote(&changes) {",
+        )],
     ),
     bug(
         "a part of a snapshot that is not needed any more is kept",
