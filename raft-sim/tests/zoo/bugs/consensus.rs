@@ -58,14 +58,6 @@ pub(crate) const BUGS: &[Bug] = &[
             "self.storage.set_hard_state(HardState { vote: Some(candidate).filter(|_| !BUG), ..hard_state });",
         )],
     ),
-    bug(
-        "a pre-vote is counted as a vote",
-        &[(
-            ELECTION,
-            "            *vote = Some(granted);",
-            "            *vote = Some(granted);\n            if BUG && granted {\n                return self.campaign(false);\n            }",
-        )],
-    ),
     // The log.
     bug(
         "an entry of another term at the same index is taken for the same",
@@ -165,14 +157,6 @@ pub(crate) const BUGS: &[Bug] = &[
             INSTALL,
             "        self.membership = membership;\n",
             "        if !BUG {\n            self.membership = membership;\n        }\n",
-        )],
-    ),
-    bug(
-        "a configuration from a snapshot can be dropped",
-        &[(
-            INSTALL,
-            "        self.previous = None;\n",
-            "        if !BUG {\n            self.previous = None;\n        }\n",
         )],
     ),
     // Reads.

@@ -17,27 +17,11 @@ pub(crate) const BUGS: &[Bug] = &[
         )],
     ),
     bug(
-        "a start forgets what the node is expelled for",
-        &[(
-            EXPULSION,
-            "            && !reason.concerns(own.added)",
-            "            && (BUG || !reason.concerns(own.added))",
-        )],
-    ),
-    bug(
         "a node that was added again is never taken back",
         &[(
             EXPULSION,
             "            && self.membership.entry.index <= self.commit",
             "            && !BUG\n            && self.membership.entry.index <= self.commit",
-        )],
-    ),
-    bug(
-        "what is said of an earlier member touches the one that was added since",
-        &[(
-            EVENT,
-            "Expulsion::Removed { by } => added < by.index,",
-            "Expulsion::Removed { by } => BUG || added < by.index,",
         )],
     ),
     bug(

@@ -169,14 +169,6 @@ pub(crate) const BUGS: &[Bug] = &[
         )],
     ),
     bug(
-        "the log is dropped further than the snapshot reaches",
-        &[(
-            SNAPSHOTS,
-            "let keep_from = self.keep_from(snapshot);",
-            "let keep_from = if BUG { self.raft.last_applied() } else { self.keep_from(snapshot) };",
-        )],
-    ),
-    bug(
         "a snapshot holds the configuration that was appended last",
         &[(
             SNAPSHOTS,
