@@ -3,7 +3,6 @@
 use super::{Bug, bug};
 
 const EXPULSION: &str = "raft-core/src/raft/expulsion.rs";
-const EVENT: &str = "raft-core/src/raft/event.rs";
 const PROGRESS: &str = "raft-core/src/raft/progress.rs";
 const MEMBERSHIP: &str = "raft-core/src/raft/membership.rs";
 
