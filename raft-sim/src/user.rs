@@ -10,8 +10,8 @@ use crate::run;
 use crate::shrink::shrink;
 use crate::workload::Workload;
 
-/// How many worlds are run unless `RAFT_SIM_SEEDS` says otherwise.
-const SEEDS: u64 = 200;
+/// How many worlds are run unless `RAFT_SIM_SEEDS` says otherwise: what takes some ten seconds.
+const SEEDS: u64 = if cfg!(debug_assertions) { 30 } else { 500 };
 /// How many lines of the simplest failing world are shown.
 const LINES_MAX: usize = 80;
 

@@ -8,7 +8,7 @@ use raft_sim::campaign::{self, Plan};
 use raft_sim::random::Random;
 use raft_sim::workload::{Kind, Operation, Workload};
 
-/// How many worlds are run: as many as `raft_sim::check` runs, or fewer where they take ten times as long.
+/// How many worlds are run: fewer where they take ten times as long.
 const SEEDS: u64 = if cfg!(debug_assertions) { 20 } else { 200 };
 /// The most memory that this process may have had.
 const KIBIBYTES_MAX: u64 = 500_000;
