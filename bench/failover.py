@@ -46,11 +46,10 @@ class Node:
 
     def start(self):
         cluster = self.cluster
-        command = [cluster.kv, "serve", "--id", str(self.number), "--log", "warn"]
+        command = [cluster.kv, "serve", "--log", "warn"]
         command += ["--data", os.path.join(cluster.folder, str(self.number))]
         command += ["--listen", f"127.0.0.1:{cluster.ports[self.number - 1]}", "--http", f"127.0.0.1:{self.http}"]
         command += ["--election-timeout", str(cluster.election_timeout)]
-        command += cluster.members()
         log = open(os.path.join(cluster.folder, f"{self.number}.log"), "a")
         self.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
 
@@ -73,8 +72,16 @@ class Cluster:
         self.folder, self.ports = tempfile.mkdtemp(prefix="failover-"), free_ports(6)
         self.nodes = [Node(number, self) for number in (1, 2, 3)]
 
-    def members(self):
-        return [word for n in (1, 2, 3) for word in ("--peer", f"{n}=127.0.0.1:{self.ports[n - 1]}")]
+    def create(self):
+        """Starts the nodes, and makes a cluster of them once all of them answer."""
+        for node in self.nodes:
+            node.start()
+        command = [self.kv, "init"] + [f"{n}=127.0.0.1:{self.ports[n - 1]}" for n in (1, 2, 3)]
+        end = time.monotonic() + 30
+        while (told := subprocess.run(command, capture_output=True, text=True)).returncode:
+            if time.monotonic() > end:
+                sys.exit(told.stderr)
+            time.sleep(0.05)
 
     def leader(self):
         end = time.monotonic() + 30
@@ -175,8 +182,7 @@ def main():
     arguments = parser.parse_args()
     cluster = Cluster(arguments)
     try:
-        for node in cluster.nodes:
-            node.start()
+        cluster.create()
         outages, waits, beyond, bad, done = [], [], [], [], 0
         for _ in range(arguments.kills):
             outage, waited, failed, counted = measure(cluster, arguments)
