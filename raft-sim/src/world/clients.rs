@@ -11,7 +11,7 @@ use crate::client::{Client, End, Errand, Told};
 use crate::endpoint::{request_frame, request_in, response_in};
 use crate::network::Place;
 use crate::violation::Violation;
-use crate::workload::{Kind, Workload};
+use crate::workload::{Kind, Operation, Workload};
 
 /// The number of those who are not clients: an answer to it finds nobody.
 pub(super) const NOBODY: usize = usize::MAX;
@@ -46,6 +46,27 @@ impl<W: Workload> World<W> {
         Instant(self.now / MILLI)
     }
 
+    /// The next operation of the workload, how it is asked for, and whether its answer may be stale.
+    pub(super) fn next_errand(&mut self) -> (Operation, Errand, bool) {
+        let load = self.options.load;
+        let operation = self.workload.next(&mut self.random);
+        let (plain, query) = (self.random.below(100), self.random.below(100));
+        let consistency = match () {
+            () if query < load.stale_percent => Consistency::Stale,
+            () if query < load.stale_percent + load.lease_percent => Consistency::Lease,
+            () => Consistency::Linearizable,
+        };
+        let errand = match &operation.kind {
+            Kind::Query(query) => Errand::Query(consistency, query.clone()),
+            Kind::Command(command) if plain < load.plain_percent => Errand::Plain(command.clone()),
+            Kind::Command(command) => Errand::Command(command.clone()),
+        };
+        let leases_hold = self.options.leases_hold();
+        let any = consistency == Consistency::Stale || (consistency == Consistency::Lease && !leases_hold);
+        let stale = matches!(operation.kind, Kind::Query(_)) && any;
+        (operation, errand, stale)
+    }
+
     pub(super) fn client_turn(&mut self, number: usize, act: u64) -> Result<(), Violation> {
         if self.caller(number).act_number != act {
             return Ok(());
@@ -63,23 +84,9 @@ impl<W: Workload> World<W> {
             if self.caller(number).client.awaited() as u64 >= load.window {
                 return;
             }
-            let operation = self.workload.next(&mut self.random);
-            let (plain, query) = (self.random.below(100), self.random.below(100));
-            let consistency = match () {
-                () if query < load.stale_percent => Consistency::Stale,
-                () if query < load.stale_percent + load.lease_percent => Consistency::Lease,
-                () => Consistency::Linearizable,
-            };
-            let errand = match &operation.kind {
-                Kind::Query(query) => Errand::Query(consistency, query.clone()),
-                Kind::Command(command) if plain < load.plain_percent => Errand::Plain(command.clone()),
-                Kind::Command(command) => Errand::Command(command.clone()),
-            };
+            let (operation, errand, stale) = self.next_errand();
             let begun = self.begun;
             if self.caller(number).client.begin(now, begun, errand) {
-                let leases_hold = self.options.leases_hold();
-                let any = consistency == Consistency::Stale || (consistency == Consistency::Lease && !leases_hold);
-                let stale = matches!(operation.kind, Kind::Query(_)) && any;
                 let workload = &self.workload;
                 self.trace.note(self.now, &[8, number as u64, begun as u64], |line| {
                     write!(line, "client {number} begins operation {begun}: {}", workload.describe(&operation))

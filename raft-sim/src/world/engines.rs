@@ -3,20 +3,20 @@
 use std::fmt::Write;
 
 use raft_client::{Answer, CommandError, Completion, Reason};
-use raft_core::client::protocol::{Consistency, RequestBody};
+use raft_core::client::protocol::RequestBody;
 use raft_core::session::operation::Operation as LogOperation;
 use raft_core::types::{Index, Instant, Millis, NodeId};
 use raft_transport_tcp::frame::FrameKind;
 
 use super::{CLUSTER, Due, MILLI, Mail, World};
 use crate::check::completions::RequestNumber;
-use crate::client::{End, Errand};
+use crate::client::End;
 use crate::connections::{Sent, connection_frame, connection_in};
 use crate::endpoint::{request_in, response_in};
 use crate::engine_client::{Ended, EngineClient, Happened, is_operation};
 use crate::network::Place;
 use crate::violation::Violation;
-use crate::workload::{Kind, Workload};
+use crate::workload::Workload;
 
 /// The first place of an engine on the network, and how many places each has for its lives.
 const ENGINES: usize = 1 << 20;
@@ -85,23 +85,9 @@ impl<W: Workload> World<W> {
             if self.engine(number).client.completions.awaited() as u64 >= load.window {
                 return Ok(());
             }
-            let operation = self.workload.next(&mut self.random);
-            let (plain, query) = (self.random.below(100), self.random.below(100));
-            let consistency = match () {
-                () if query < load.stale_percent => Consistency::Stale,
-                () if query < load.stale_percent + load.lease_percent => Consistency::Lease,
-                () => Consistency::Linearizable,
-            };
-            let errand = match &operation.kind {
-                Kind::Query(query) => Errand::Query(consistency, query.clone()),
-                Kind::Command(command) if plain < load.plain_percent => Errand::Plain(command.clone()),
-                Kind::Command(command) => Errand::Command(command.clone()),
-            };
+            let (operation, errand, stale) = self.next_errand();
             let begun = self.begun;
             if self.engine(number).client.begin(now, begun, errand) {
-                let leases_hold = self.options.leases_hold();
-                let any = consistency == Consistency::Stale || (consistency == Consistency::Lease && !leases_hold);
-                let stale = matches!(operation.kind, Kind::Query(_)) && any;
                 let workload = &self.workload;
                 self.trace.note(self.now, &[19, number as u64, begun as u64], |line| {
                     write!(line, "engine {number} begins operation {begun}: {}", workload.describe(&operation))
